@@ -1,1 +1,27 @@
-//! x
+//! What steward decides, and nothing else.
+//!
+//! A [`Node`] is one steward instance as a pure state machine: it takes in one [`Event`] at a time and gives out a
+//! [`Step`]: what to write durably, and what to do once that is written. It has no clock, no randomness of its own, no
+//! disk and no network, so the same events always give the same steps, and the simulator can prove it.
+//!
+//! In reading order:
+#![forbid(unsafe_code)]
+
+pub mod name;
+
+pub mod time;
+
+pub mod message;
+
+pub mod outcome;
+
+pub mod limits;
+
+pub mod event;
+
+pub mod step;
+
+pub mod snapshot;
+
+pub use event::Event;
+pub use step::Step;

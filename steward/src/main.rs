@@ -1,1 +1,7 @@
-fn main(){}
+//! The `steward` binary: parses and calls.
+
+mod clock;
+mod engine;
+mod view;
+
+fn main() {}

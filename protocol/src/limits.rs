@@ -1,0 +1,74 @@
+//! Every limit of the protocol, with its unit, and what happens when it is reached.
+
+use std::time::Duration;
+
+/// Messages of one lane that a sender holds in memory; what is behind them waits on disk.
+pub const WINDOW_MESSAGES_MAX: usize = 1024;
+
+/// Bytes of message bodies of one lane that a sender holds in memory; at least one message always fits.
+pub const WINDOW_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Messages of one lane that may be on their way without a receipt when a lane starts; grows by one with each receipt
+/// up to [`WINDOW_MESSAGES_MAX`], halves when an attempt times out.
+pub const UNACKED_MESSAGES_START: usize = 64;
+
+/// Messages of one lane that a receiver takes before the first of them is final; more are dropped without a receipt, so
+/// that their sender tries again. A sender that keeps to [`WINDOW_MESSAGES_MAX`] never meets it.
+pub const INBOX_LANE_MESSAGES_MAX: usize = 2 * WINDOW_MESSAGES_MAX;
+
+/// Lanes that a receiver keeps for one sender and store epoch; messages on further lanes are dropped without a receipt.
+pub const INBOX_LANES_PER_SENDER_MAX: usize = 256;
+
+/// Store epochs of one sender that a receiver remembers; the oldest goes first.
+pub const EPOCHS_PER_SENDER_MAX: usize = 4;
+
+/// Gaps in what a receiver has seen of one lane; a message that would make more is dropped without a receipt.
+pub const SEEN_RANGES_MAX: usize = 4 * WINDOW_MESSAGES_MAX;
+
+/// Messages of one lane that run at the same time (`parallel`).
+pub const RUNNING_PER_LANE_MAX: usize = 64;
+
+/// Messages of the node beyond each lane's first that run at the same time. A lane's first is never held back.
+pub const RUNNING_PER_NODE_MAX: usize = 256;
+
+/// Final receipts that are on their way to one sender before it has confirmed any.
+pub const RECEIPTS_UNCONFIRMED_MAX: usize = 1024;
+
+/// Outputs that are fetched at the same time; others wait.
+pub const FETCHES_MAX: usize = 16;
+
+/// The first piece of an output that is asked for, in bytes; doubles while answers are quick.
+pub const FETCH_BYTES_START: u64 = 64 * 1024;
+
+/// The largest piece of an output that is asked for at once, in bytes.
+pub const FETCH_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// How long a piece of an output may take before it is asked for again, half as large.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a probe of a node waits for its answer before it counts as unanswered.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The first and the longest pause between attempts without limit, before jitter (plus or minus a fifth).
+pub const BACKOFF_START: Duration = Duration::from_secs(1);
+/// See [`BACKOFF_START`].
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// How long a final receipt waits for its confirmation before it is repeated; doubles up to [`BACKOFF_MAX`].
+pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the process that is known may take to answer before another one with the same name and another store is
+/// believed to be its successor.
+pub const SUCCESSION_GRACE: Duration = Duration::from_secs(3);
+
+/// How long after a change the state of a message that has not ended is written, for the time line only.
+pub const PROGRESS_DELAY: Duration = Duration::from_millis(500);
+
+/// Entries of a message's history; the oldest but the first go when there are more.
+pub const HISTORY_MAX: usize = 24;
+
+/// How often a deadline is compared with the wall clock at least, so that a clock that jumps is noticed.
+pub const WALL_RECHECK: Duration = Duration::from_secs(30);
+
+/// Timed-out probes, publishes and the like are counted, never listed: no queue grows with the length of an outage.
+pub const SWEEP_MESSAGES_MAX: usize = 1024;

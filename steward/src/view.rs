@@ -1,0 +1,107 @@
+//! What people and programs are shown: the JSON of messages, nodes and processes, the same on the command line
+//! (`--json`), in the HTTP API and in files. Field names are a public interface: add, never rename.
+
+use serde::{Deserialize, Serialize};
+
+/// A message, as `send`, `messages` and `show` print it. Times are RFC 3339 in UTC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MessageView {
+    /// UUIDv7.
+    pub(crate) id: String,
+    /// The sender.
+    pub(crate) from_node: String,
+    /// The receiver.
+    pub(crate) to_node: String,
+    /// `CommandACK`, `CommandNACK`, `EventACK` or `EventNACK`.
+    pub(crate) command_or_event: String,
+    /// The method.
+    pub(crate) method: String,
+    /// Its data.
+    pub(crate) data: Vec<String>,
+    /// `queued`, `sent`, `stored`, `running`, `fetching`, or one of the nine final states.
+    pub(crate) state: String,
+    /// Why it is in this state, in words.
+    pub(crate) reason: Option<String>,
+    /// How often it was sent.
+    pub(crate) attempts: u32,
+    /// When it is tried again, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next_attempt_at: Option<String>,
+    /// When it was accepted.
+    pub(crate) created_at: String,
+    /// When it ended; absent while it has not.
+    pub(crate) finished_at: Option<String>,
+    /// How long the method ran, in milliseconds, by the receiver's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) run_ms: Option<u64>,
+    /// The exit code of a command that ended by itself.
+    pub(crate) exit_code: Option<i32>,
+    /// The signal that ended a command.
+    pub(crate) signal: Option<i32>,
+    /// Standard output as text (bytes that are not UTF-8 are replaced); absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stdout: Option<String>,
+    /// Standard error, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stderr: Option<String>,
+    /// Bytes of standard output and standard error that were kept.
+    pub(crate) stdout_bytes: u64,
+    /// See `stdout_bytes`.
+    pub(crate) stderr_bytes: u64,
+    /// Whether output beyond the limit was dropped.
+    pub(crate) truncated: bool,
+    /// Every transition with its time; absent in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) history: Vec<MomentView>,
+}
+
+/// A line of a message's time line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MomentView {
+    /// When.
+    pub(crate) at: String,
+    /// The state that was reached.
+    pub(crate) state: String,
+    /// What else there is to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
+}
+
+/// A node, as `nodes` prints it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeView {
+    /// Its name.
+    pub(crate) node: String,
+    /// `online`, `away`, `stopped`, `silent` or `unknown`.
+    pub(crate) presence: String,
+    /// From what that is known, in words ("last proof 4 s ago", "away since 10:42, nobody listens").
+    pub(crate) because: String,
+    /// The last proof of life.
+    pub(crate) last_seen_at: Option<String>,
+    /// Messages to it that are not final.
+    pub(crate) outstanding: u64,
+    /// What it last said of itself (version, start time, operating system, load, disk …).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) info: Option<serde_json::Value>,
+}
+
+/// A lane or a supervised task, as `ps` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProcessView {
+    /// `out` or `in` for a lane, `task` for a supervised task.
+    pub(crate) kind: String,
+    /// The lane (`ship1.CommandACK.ShellCommand`) or the task's name.
+    pub(crate) name: String,
+    /// `idle`, `sending`, `waiting`, `running`, `restarting`, `down` …
+    pub(crate) state: String,
+    /// Messages that are not final.
+    pub(crate) messages: u64,
+    /// How often it was restarted.
+    pub(crate) restarts: u64,
+    /// What else there is to say: the last error, the oldest message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
+}
