@@ -1,10 +1,7 @@
 //! The one integration-test binary: one link instead of one for each file, and one place for what tests share.
 //! A new area is a file in this folder and a line here.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that unwraps fails with a line number, which is all that it should do"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with a line number, which is all that it should do")]
 #![allow(
     clippy::disallowed_methods,
     reason = "tests look at the machine's own clock for their deadlines; tidy.rs keeps them from sleeping"

@@ -33,10 +33,7 @@ fn every_licence_is_one_that_we_allow() {
          Do without the crate; or, if the licence is a permissive one, add it to [licenses] in deny.toml."
     );
     let unused: Vec<_> = allowed.difference(&used).collect();
-    assert!(
-        unused.is_empty(),
-        "deny.toml allows licences that no crate needs any more, take them out: {unused:?}"
-    );
+    assert!(unused.is_empty(), "deny.toml allows licences that no crate needs any more, take them out: {unused:?}");
 }
 
 #[test]
@@ -57,9 +54,8 @@ fn no_crate_is_banned() {
 
 #[test]
 fn every_crate_comes_from_where_we_allow() {
-    let registries: Vec<String> = strings(&rules()["sources"]["allow-registry"])
-        .map(|url| format!("registry+{url}"))
-        .collect();
+    let registries: Vec<String> =
+        strings(&rules()["sources"]["allow-registry"]).map(|url| format!("registry+{url}")).collect();
     for package in foreign_packages() {
         let source = package["source"].as_str().unwrap();
         assert!(
@@ -82,61 +78,31 @@ fn root() -> &'static Path {
 /// Every package that isn't ours, on the systems that we ship for.
 fn foreign_packages() -> Vec<Value> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args([
-            "metadata",
-            "--locked",
-            "--format-version",
-            "1",
-            "--all-features",
-        ])
-        .current_dir(root());
+    cargo.args(["metadata", "--locked", "--format-version", "1", "--all-features"]).current_dir(root());
     for target in strings(&rules()["graph"]["targets"]) {
         cargo.args(["--filter-platform", &target]);
     }
     let output = cargo.output().unwrap();
-    assert!(
-        output.status.success(),
-        "cargo metadata failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    let foreign: Vec<Value> = packages
-        .iter()
-        .filter(|package| !package["source"].is_null())
-        .cloned()
-        .collect();
-    assert!(
-        foreign.len() > 50,
-        "cargo metadata lists next to nothing: {} packages",
-        foreign.len()
-    );
+    let foreign: Vec<Value> = packages.iter().filter(|package| !package["source"].is_null()).cloned().collect();
+    assert!(foreign.len() > 50, "cargo metadata lists next to nothing: {} packages", foreign.len());
     foreign
 }
 
 fn name(package: &Value) -> String {
-    format!(
-        "{} {}",
-        package["name"].as_str().unwrap(),
-        package["version"].as_str().unwrap()
-    )
+    format!("{} {}", package["name"].as_str().unwrap(), package["version"].as_str().unwrap())
 }
 
 fn strings(list: &toml::Value) -> impl Iterator<Item = String> {
-    list.as_array()
-        .unwrap()
-        .iter()
-        .map(|item| item.as_str().unwrap().to_owned())
+    list.as_array().unwrap().iter().map(|item| item.as_str().unwrap().to_owned())
 }
 
 /// Whether an SPDX expression can be met with the allowed licences. `AND` binds tighter than `OR`; an old `/` is an
 /// `OR`; a `WITH` makes a licence of its own. What can't be read is not allowed.
 fn satisfied(expression: &str, allow: &mut impl FnMut(&str) -> bool) -> bool {
-    let spaced = expression
-        .replace('(', " ( ")
-        .replace(')', " ) ")
-        .replace('/', " OR ");
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let tokens: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = tokens.as_slice();
     any_of(&mut rest, allow) == Some(true) && rest.is_empty()
@@ -185,9 +151,7 @@ fn take(rest: &mut &[&str], token: &str) -> bool {
 
 #[test]
 fn licence_expressions_are_read_as_they_are_meant() {
-    let with = |allowed: &[&str], expression: &str| {
-        satisfied(expression, &mut |licence| allowed.contains(&licence))
-    };
+    let with = |allowed: &[&str], expression: &str| satisfied(expression, &mut |licence| allowed.contains(&licence));
     assert!(with(&["MIT"], "MIT OR GPL-3.0"));
     assert!(with(&["MIT"], "MIT/Apache-2.0"));
     assert!(!with(&["MIT"], "MIT AND GPL-3.0"));

@@ -16,40 +16,16 @@ const PROTOCOL_DEPENDENCIES: &[&str] = &["thiserror", "uuid"];
 
 /// What would let the outside world, or chance, into `protocol`.
 const PROTOCOL_NEVER: &[(&str, &str)] = &[
-    (
-        "tokio",
-        "the core is plain functions; what awaits belongs to `steward`",
-    ),
-    (
-        "std::fs",
-        "the core asks for writes (`Step::writes`); `steward/src/store` does them",
-    ),
-    (
-        "std::net",
-        "the core asks for effects (`Step::effects`); `steward/src/broker` does them",
-    ),
+    ("tokio", "the core is plain functions; what awaits belongs to `steward`"),
+    ("std::fs", "the core asks for writes (`Step::writes`); `steward/src/store` does them"),
+    ("std::net", "the core asks for effects (`Step::effects`); `steward/src/broker` does them"),
     ("std::env", "what the core needs to know is passed in"),
-    (
-        "std::process",
-        "the core asks for effects; `steward/src/methods` runs things",
-    ),
+    ("std::process", "the core asks for effects; `steward/src/methods` runs things"),
     ("std::thread", "the core runs where it is called"),
-    (
-        "Instant",
-        "time is passed in as `now`, so that the simulator can choose it",
-    ),
-    (
-        "SystemTime",
-        "time is passed in as `now`, so that the simulator can choose it",
-    ),
-    (
-        "HashMap",
-        "its order changes from run to run, and a seed must give the same bytes twice; use `BTreeMap`",
-    ),
-    (
-        "HashSet",
-        "its order changes from run to run, and a seed must give the same bytes twice; use `BTreeSet`",
-    ),
+    ("Instant", "time is passed in as `now`, so that the simulator can choose it"),
+    ("SystemTime", "time is passed in as `now`, so that the simulator can choose it"),
+    ("HashMap", "its order changes from run to run, and a seed must give the same bytes twice; use `BTreeMap`"),
+    ("HashSet", "its order changes from run to run, and a seed must give the same bytes twice; use `BTreeSet`"),
 ];
 
 #[test]
@@ -58,11 +34,7 @@ fn files_are_short_enough_to_be_read_in_one_go() {
         if file.is_test() {
             return;
         }
-        let lines_max = if file.in_folder("protocol") {
-            LINES_MAX_PROTOCOL
-        } else {
-            LINES_MAX
-        };
+        let lines_max = if file.in_folder("protocol") { LINES_MAX_PROTOCOL } else { LINES_MAX };
         let lines = file.lines().filter(|line| !line.in_test).count();
         if lines > lines_max {
             findings.add(
@@ -91,14 +63,7 @@ fn files_begin_with_what_they_are_for() {
 
 #[test]
 fn modules_are_found_by_their_names() {
-    const SAYS_NOTHING: &[&str] = &[
-        "utils.rs",
-        "util.rs",
-        "common.rs",
-        "helpers.rs",
-        "types.rs",
-        "misc.rs",
-    ];
+    const SAYS_NOTHING: &[&str] = &["utils.rs", "util.rs", "common.rs", "helpers.rs", "types.rs", "misc.rs"];
     check(|file, findings| {
         let name = file.path.rsplit('/').next().unwrap_or_default();
         if name == "mod.rs" {
@@ -143,11 +108,7 @@ fn tests_wait_for_facts_and_not_for_time() {
 
 #[test]
 fn what_is_left_to_do_has_an_owner() {
-    let markers = [
-        concat!("TO", "DO"),
-        concat!("FIX", "ME"),
-        concat!("XX", "X"),
-    ];
+    let markers = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
     check(|file, findings| {
         for line in file.lines() {
             let Some((_, comment)) = line.text.split_once("//") else {
@@ -179,12 +140,7 @@ fn protocol_only_decides() {
         for line in file.lines().filter(|line| !line.in_test) {
             for (word, instead) in PROTOCOL_NEVER {
                 if after_word(line.code(), word).is_some() {
-                    findings.add(
-                        file,
-                        line.number,
-                        format!("`{word}` in the pure core"),
-                        *instead,
-                    );
+                    findings.add(file, line.number, format!("`{word}` in the pure core"), *instead);
                 }
             }
         }
@@ -198,18 +154,10 @@ fn protocol_stands_on_next_to_nothing() {
     let manifest: toml::Table = text.parse().unwrap();
     let mut findings = Findings::default();
     for section in ["dependencies", "build-dependencies", "target"] {
-        let named = manifest
-            .get(section)
-            .and_then(|value| value.as_table())
-            .into_iter()
-            .flatten();
+        let named = manifest.get(section).and_then(|value| value.as_table()).into_iter().flatten();
         for (name, _) in named {
             if !PROTOCOL_DEPENDENCIES.contains(&name.as_str()) {
-                let number = text
-                    .lines()
-                    .position(|line| line.starts_with(name.as_str()))
-                    .unwrap_or(0)
-                    + 1;
+                let number = text.lines().position(|line| line.starts_with(name.as_str())).unwrap_or(0) + 1;
                 findings.add_at(
                     "protocol/Cargo.toml",
                     number,
@@ -230,46 +178,28 @@ fn methods_are_documented_with_a_message_that_can_be_sent() {
         if folder.is_none_or(|name| name.contains('/')) || !file.text.contains("impl Method for ") {
             return;
         }
-        let instead =
-            "write a ```json block into the `//!` text: an array with one message, as in inmsg.txt";
+        let instead = "write a ```json block into the `//!` text: an array with one message, as in inmsg.txt";
         let examples = json_examples(&file.text);
         if examples.is_empty() {
             findings.add(file, 1, "a method without an example of a message", instead);
         }
         for (number, example) in examples {
-            let messages: Vec<serde_json::Map<String, serde_json::Value>> =
-                match serde_json::from_str(&example) {
-                    Ok(messages) => messages,
-                    Err(error) => {
-                        findings.add(
-                            file,
-                            number,
-                            format!("the example is no array of messages: {error}"),
-                            instead,
-                        );
-                        continue;
-                    }
-                };
+            let messages: Vec<serde_json::Map<String, serde_json::Value>> = match serde_json::from_str(&example) {
+                Ok(messages) => messages,
+                Err(error) => {
+                    findings.add(file, number, format!("the example is no array of messages: {error}"), instead);
+                    continue;
+                }
+            };
             for message in messages {
                 for key in ["toNode", "commandOrEvent", "method", "data"] {
                     if !message.contains_key(key) {
                         findings.add(file, number, format!("the example has no `{key}`"), instead);
                     }
                 }
-                let method = message
-                    .get("method")
-                    .and_then(|method| method.as_str())
-                    .unwrap_or_default();
-                if !file
-                    .text
-                    .contains(&format!("const NAME: &'static str = \"{method}\";"))
-                {
-                    findings.add(
-                        file,
-                        number,
-                        format!("the example is for `{method}`, another method"),
-                        instead,
-                    );
+                let method = message.get("method").and_then(|method| method.as_str()).unwrap_or_default();
+                if !file.text.contains(&format!("const NAME: &'static str = \"{method}\";")) {
+                    findings.add(file, number, format!("the example is for `{method}`, another method"), instead);
                 }
             }
         }
@@ -302,11 +232,7 @@ fn json_examples(text: &str) -> Vec<(usize, String)> {
 fn check(rule: impl Fn(&SourceFile, &mut Findings)) {
     let mut findings = Findings::default();
     let files = source_files();
-    assert!(
-        files.len() > 5,
-        "tidy found next to no source files below {}",
-        root().display()
-    );
+    assert!(files.len() > 5, "tidy found next to no source files below {}", root().display());
     for file in &files {
         rule(file, &mut findings);
     }
@@ -314,10 +240,7 @@ fn check(rule: impl Fn(&SourceFile, &mut Findings)) {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 /// Every Rust file of the workspace's packages, with its path from the root.
@@ -336,12 +259,7 @@ fn collect(folder: &Path, files: &mut Vec<SourceFile>) {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
-            let path = path
-                .strip_prefix(root())
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
+            let path = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
             files.push(SourceFile { path, text });
         }
     }
@@ -365,9 +283,7 @@ impl SourceFile {
     }
 
     fn is_test(&self) -> bool {
-        self.path.contains("/tests/")
-            || self.path.contains("/benches/")
-            || self.path.ends_with("/tests.rs")
+        self.path.contains("/tests/") || self.path.contains("/benches/") || self.path.ends_with("/tests.rs")
     }
 
     /// An item under `#[cfg(test)]` ends at the brace in the column where it began, or at once with a semicolon.
@@ -381,16 +297,11 @@ impl SourceFile {
                 test_item = Some(indent);
             }
             let in_test = test_item.is_some();
-            let ends =
-                code == "}" || code == "};" || (code.ends_with(';') && !code.starts_with("//"));
+            let ends = code == "}" || code == "};" || (code.ends_with(';') && !code.starts_with("//"));
             if test_item == Some(indent) && ends {
                 test_item = None;
             }
-            Line {
-                number: index + 1,
-                text,
-                in_test,
-            }
+            Line { number: index + 1, text, in_test }
         })
     }
 }
@@ -415,23 +326,11 @@ fn after_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
 struct Findings(String);
 
 impl Findings {
-    fn add(
-        &mut self,
-        file: &SourceFile,
-        line: usize,
-        what: impl fmt::Display,
-        instead: impl fmt::Display,
-    ) {
+    fn add(&mut self, file: &SourceFile, line: usize, what: impl fmt::Display, instead: impl fmt::Display) {
         self.add_at(&file.path, line, what, instead);
     }
 
-    fn add_at(
-        &mut self,
-        path: &str,
-        line: usize,
-        what: impl fmt::Display,
-        instead: impl fmt::Display,
-    ) {
+    fn add_at(&mut self, path: &str, line: usize, what: impl fmt::Display, instead: impl fmt::Display) {
         writeln!(self.0, "{path}:{line}: {what}\n    instead: {instead}").unwrap();
     }
 
