@@ -1,0 +1,285 @@
+//! The one list of a node's options. Flags, environment, configuration file, help and man page are all made from it, so
+//! that they can't disagree. It never says what a value means beyond its help: `config.rs` reads it.
+
+use clap::{Arg, ArgAction};
+
+/// An option of a node.
+#[derive(Debug)]
+pub(crate) struct Opt {
+    /// Its name as the seed writes names, in camel case. The flag is this name in kebab case (camel case is taken too).
+    pub(crate) name: &'static str,
+    /// What stands for its value in the help.
+    pub(crate) value: &'static str,
+    /// What it is if nothing says otherwise; empty where that is said in the help.
+    pub(crate) default: &'static str,
+    /// Where it stands in the help.
+    pub(crate) group: &'static str,
+    /// What it does, in one sentence or two.
+    pub(crate) help: &'static str,
+    /// How often it may be given.
+    pub(crate) takes: Takes,
+}
+
+/// How often an option may be given, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// One value; a later one replaces an earlier one.
+    One,
+    /// True when it is there; also `=true` and `=false`.
+    Flag,
+    /// A flag that may be repeated, a list in the file, values with commas between in the environment.
+    Many,
+}
+
+const NODE_GROUP: &str = "This node";
+const BROKER_GROUP: &str = "Broker";
+const DELIVERY_GROUP: &str = "Messages that don't say otherwise";
+const METHODS_GROUP: &str = "What may run here";
+const STORE_GROUP: &str = "Store";
+const WATCH_GROUP: &str = "Metrics, profiles, log";
+
+pub(crate) const NODE: Opt = Opt {
+    name: "node",
+    value: "NAME",
+    default: "",
+    group: NODE_GROUP,
+    help: "The name of this node: 1 to 64 of A-Z a-z 0-9 _ - [default: the host name, with - for each dot]",
+    takes: Takes::One,
+};
+pub(crate) const CENTRAL: Opt = Opt {
+    name: "central",
+    value: "NAME",
+    default: "central",
+    group: NODE_GROUP,
+    help: "The node whose commands are taken without a rule, and that gets hellos and errors",
+    takes: Takes::One,
+};
+pub(crate) const CENTRAL_ERROR_LOGGER: Opt = Opt {
+    name: "centralErrorLogger",
+    value: "BOOL",
+    default: "false",
+    group: NODE_GROUP,
+    help: "Log the errors of all nodes here",
+    takes: Takes::Flag,
+};
+pub(crate) const HELLO_INTERVAL: Opt = Opt {
+    name: "helloInterval",
+    value: "DURATION",
+    default: "60s",
+    group: NODE_GROUP,
+    help: "How often to say hello to central; 0: only on coming up and before going",
+    takes: Takes::One,
+};
+pub(crate) const LABEL: Opt = Opt {
+    name: "label",
+    value: "KEY=VALUE",
+    default: "",
+    group: NODE_GROUP,
+    help: "Something to tell of this node in its hello; may be repeated",
+    takes: Takes::Many,
+};
+pub(crate) const TAKE_OVER: Opt = Opt {
+    name: "takeOver",
+    value: "BOOL",
+    default: "false",
+    group: NODE_GROUP,
+    help: "If another live process has this node's name, end that one instead of refusing to start",
+    takes: Takes::Flag,
+};
+pub(crate) const STOP_LIMIT: Opt = Opt {
+    name: "stopLimit",
+    value: "DURATION",
+    default: "8s",
+    group: NODE_GROUP,
+    help: "How long a stop (SIGTERM) waits for commands that run; they are reported as interrupted after that",
+    takes: Takes::One,
+};
+pub(crate) const BROKER_ADDRESS: Opt = Opt {
+    name: "brokerAddress",
+    value: "HOST:PORT",
+    default: "127.0.0.1:4222",
+    group: BROKER_GROUP,
+    help: "The NATS server to connect to; several of a cluster with commas between",
+    takes: Takes::Many,
+};
+pub(crate) const DEFAULT_MESSAGE_TIMEOUT: Opt = Opt {
+    name: "defaultMessageTimeout",
+    value: "DURATION",
+    default: "10s",
+    group: DELIVERY_GROUP,
+    help: "How long to wait until the receiver says that it has a message before sending it again",
+    takes: Takes::One,
+};
+pub(crate) const DEFAULT_MESSAGE_RETRIES: Opt = Opt {
+    name: "defaultMessageRetries",
+    value: "N",
+    default: "0",
+    group: DELIVERY_GROUP,
+    help: "How many attempts before a message is undeliverable; 0: without limit",
+    takes: Takes::One,
+};
+pub(crate) const DEFAULT_METHOD_TIMEOUT: Opt = Opt {
+    name: "defaultMethodTimeout",
+    value: "DURATION",
+    default: "1h",
+    group: DELIVERY_GROUP,
+    help: "How long a command may run before it is stopped; 0: without limit",
+    takes: Takes::One,
+};
+pub(crate) const ALLOW: Opt = Opt {
+    name: "allow",
+    value: "FROM:METHOD",
+    default: "",
+    group: METHODS_GROUP,
+    help: "Take this method from this sender too, * for any; may be repeated. \
+           Commands from central and events from everybody need no rule",
+    takes: Takes::Many,
+};
+pub(crate) const MAX_OUTPUT: Opt = Opt {
+    name: "maxOutput",
+    value: "SIZE",
+    default: "64MiB",
+    group: METHODS_GROUP,
+    help: "How much of each output stream of a command to keep; what is beyond is dropped and the output marked as cut",
+    takes: Takes::One,
+};
+pub(crate) const KEEP: Opt = Opt {
+    name: "keep",
+    value: "DURATION",
+    default: "30d",
+    group: STORE_GROUP,
+    help: "How long to keep messages and outputs after their end; 0: for ever",
+    takes: Takes::One,
+};
+pub(crate) const KEEP_SIZE: Opt = Opt {
+    name: "keepSize",
+    value: "SIZE",
+    default: "1GiB",
+    group: STORE_GROUP,
+    help: "How much room ended messages and their outputs may take; the oldest go first; 0: without limit",
+    takes: Takes::One,
+};
+pub(crate) const PROM_HOST_AND_PORT: Opt = Opt {
+    name: "promHostAndPort",
+    value: "[HOST]:PORT",
+    default: ":2112",
+    group: WATCH_GROUP,
+    help: "Where Prometheus metrics can be read; none: nowhere",
+    takes: Takes::One,
+};
+pub(crate) const PROFILING_PORT: Opt = Opt {
+    name: "profilingPort",
+    value: "[HOST:]PORT",
+    default: "none",
+    group: WATCH_GROUP,
+    help: "Where profiles can be read, on the loopback interface unless a host is given",
+    takes: Takes::One,
+};
+pub(crate) const LOG_FORMAT: Opt = Opt {
+    name: "logFormat",
+    value: "FORMAT",
+    default: "auto",
+    group: WATCH_GROUP,
+    help: "text, json, or auto: text on a terminal and JSON lines otherwise",
+    takes: Takes::One,
+};
+pub(crate) const LOG_LEVEL: Opt = Opt {
+    name: "logLevel",
+    value: "LEVEL",
+    default: "info",
+    group: WATCH_GROUP,
+    help: "error, warn, info, debug or trace; also by part, as in info,steward::broker=debug",
+    takes: Takes::One,
+};
+
+/// Every verb needs it, so every verb takes it, before or after its name.
+pub(crate) const DIR: Opt = Opt {
+    name: "dir",
+    value: "DIR",
+    default: ".",
+    group: GLOBAL_GROUP,
+    help: "The node's directory: its store, outputs, inmsg.txt and socket",
+    takes: Takes::One,
+};
+const GLOBAL_GROUP: &str = "For every verb, before or after it";
+
+/// Every option that a running node has, in the order of the help.
+pub(crate) const ALL: &[&Opt] = &[
+    &NODE,
+    &CENTRAL,
+    &CENTRAL_ERROR_LOGGER,
+    &HELLO_INTERVAL,
+    &LABEL,
+    &TAKE_OVER,
+    &STOP_LIMIT,
+    &BROKER_ADDRESS,
+    &DEFAULT_MESSAGE_TIMEOUT,
+    &DEFAULT_MESSAGE_RETRIES,
+    &DEFAULT_METHOD_TIMEOUT,
+    &ALLOW,
+    &MAX_OUTPUT,
+    &KEEP,
+    &KEEP_SIZE,
+    &PROM_HOST_AND_PORT,
+    &PROFILING_PORT,
+    &LOG_FORMAT,
+    &LOG_LEVEL,
+    &DIR,
+];
+
+impl Opt {
+    /// The flag's name, without dashes: `brokerAddress` is `broker-address`.
+    pub(crate) fn flag(&self) -> String {
+        self.spelled('-')
+    }
+
+    /// The variable's name: `brokerAddress` is `STEWARD_BROKER_ADDRESS`.
+    pub(crate) fn variable(&self) -> String {
+        format!("STEWARD_{}", self.spelled('_').to_ascii_uppercase())
+    }
+
+    fn spelled(&self, between: char) -> String {
+        let mut spelled = String::new();
+        for c in self.name.chars() {
+            if c.is_ascii_uppercase() {
+                spelled.push(between);
+            }
+            spelled.push(c.to_ascii_lowercase());
+        }
+        spelled
+    }
+
+    /// The option on the command line. Values stay text here: `config.rs` reads them from every source alike.
+    pub(crate) fn arg(&self) -> Arg {
+        let help = match self.default {
+            "" => format!("{} [env: {}]", self.help, self.variable()),
+            default => format!("{} [default: {default}] [env: {}]", self.help, self.variable()),
+        };
+        let arg = Arg::new(self.name).long(self.flag()).value_name(self.value).help(help).help_heading(self.group);
+        match self.takes {
+            Takes::One => arg.action(ArgAction::Set).overrides_with(self.name),
+            Takes::Flag => arg
+                .action(ArgAction::Set)
+                .overrides_with(self.name)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true"),
+            Takes::Many => arg.action(ArgAction::Append),
+        }
+    }
+}
+
+/// `--dir`, for every verb.
+pub(crate) fn dir_arg() -> Arg {
+    DIR.arg().global(true)
+}
+
+/// `--config`, for every verb: a file may say where the directory is.
+pub(crate) fn config_arg() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .help("A TOML file with options under the same names, e.g. brokerAddress = \"10.0.0.1:4222\" [env: STEWARD_CONFIG]")
+        .help_heading(GLOBAL_GROUP)
+        .global(true)
+}
