@@ -5,6 +5,8 @@ mod clock;
 mod config;
 mod engine;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
+mod intake;
+#[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod supervise;
 mod view;
 

@@ -1,0 +1,132 @@
+//! The one way in: whatever brings messages (`inmsg.txt`, the socket, the node itself) ends in [`Intake::submit`] or
+//! [`Intake::submit_checked`], which returns once the messages are durable.
+//!
+//! It never sends: what is accepted waits in the outbox for the engine.
+
+pub(crate) mod ids;
+pub(crate) mod input;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::message::{Message, MessageId};
+use protocol::name::NodeName;
+
+use crate::engine::{EngineError, EngineHandle};
+
+pub(crate) use input::MessageInput;
+
+/// The most messages that are handed to the engine at once.
+pub(crate) const CHUNK_MESSAGES_MAX: usize = 1000;
+
+/// The most bytes of `data` that are handed to the engine at once; a single message always fits.
+pub(crate) const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The most faults of one request that are listed.
+const FAULTS_MAX: usize = 100;
+
+/// What a message has that doesn't say otherwise.
+#[derive(Debug, Clone)]
+pub(crate) struct Defaults {
+    /// This node.
+    pub(crate) from: NodeName,
+    /// How long to wait for a first receipt.
+    pub(crate) timeout: Duration,
+    /// How many attempts; 0 is without limit.
+    pub(crate) retries: u32,
+    /// How long a method may run; `None` is without limit.
+    pub(crate) method_timeout: Option<Duration>,
+}
+
+impl Defaults {
+    /// The seed's defaults (R10).
+    pub(crate) fn new(from: NodeName) -> Self {
+        Self { from, timeout: Duration::from_secs(10), retries: 0, method_timeout: None }
+    }
+}
+
+/// Takes messages in.
+#[derive(Debug, Clone)]
+pub(crate) struct Intake {
+    engine: EngineHandle,
+    defaults: Arc<Defaults>,
+}
+
+/// What is wrong with one message of a request.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Fault {
+    /// Its place in the request, counted from 0.
+    pub(crate) index: usize,
+    /// Why it is refused, and what to do about it.
+    pub(crate) error: String,
+}
+
+/// Why messages were not accepted.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum IntakeError {
+    /// Some of them make no sense. None was accepted.
+    #[error("{} of the messages can't be sent; the first is message {}: {}", .0.len(), .0.first().map_or(0, |fault| fault.index), .0.first().map_or("", |fault| &fault.error))]
+    Invalid(Vec<Fault>),
+    /// The engine did not take the rest. The first ones were accepted.
+    #[error("{error} ({} messages were accepted before that)", accepted.len())]
+    Engine {
+        /// The ids of those that were accepted, in order.
+        accepted: Vec<MessageId>,
+        /// Why it took no more.
+        error: EngineError,
+    },
+}
+
+impl Intake {
+    /// An intake for this node.
+    pub(crate) fn new(engine: EngineHandle, defaults: Defaults) -> Self {
+        Self { engine, defaults: Arc::new(defaults) }
+    }
+
+    /// What a message has that doesn't say otherwise.
+    pub(crate) fn defaults(&self) -> &Defaults {
+        &self.defaults
+    }
+
+    /// Accepts messages; returns their ids once they are durable. If one makes no sense, none is accepted.
+    pub(crate) async fn submit(&self, inputs: Vec<MessageInput>) -> Result<Vec<MessageId>, IntakeError> {
+        let mut messages = Vec::with_capacity(inputs.len());
+        let mut faults = Vec::new();
+        for (index, input) in inputs.into_iter().enumerate() {
+            match input.check(ids::next(), &self.defaults) {
+                Ok(message) => messages.push(message),
+                Err(error) if faults.len() < FAULTS_MAX => faults.push(Fault { index, error }),
+                Err(_) => break,
+            }
+        }
+        if !faults.is_empty() {
+            return Err(IntakeError::Invalid(faults));
+        }
+        self.submit_checked(messages).await
+    }
+
+    /// Accepts messages that are checked and have their ids. An id that was accepted before is not accepted twice: the
+    /// engine knows it.
+    pub(crate) async fn submit_checked(&self, messages: Vec<Message>) -> Result<Vec<MessageId>, IntakeError> {
+        let mut accepted = Vec::with_capacity(messages.len());
+        let mut messages = messages.into_iter().peekable();
+        while messages.peek().is_some() {
+            let mut chunk = Vec::new();
+            let mut bytes = 0;
+            while let Some(message) = messages.next_if(|message| {
+                chunk.is_empty() || (chunk.len() < CHUNK_MESSAGES_MAX && bytes + message.body.len() <= CHUNK_BYTES_MAX)
+            }) {
+                bytes += message.body.len();
+                chunk.push(message);
+            }
+            match self.engine.submit(chunk).await {
+                Ok(ids) => accepted.extend(ids),
+                Err(error) => return Err(IntakeError::Engine { accepted, error }),
+            }
+        }
+        Ok(accepted)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

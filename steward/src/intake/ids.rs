@@ -1,0 +1,105 @@
+//! Ids for new messages: UUIDv7, rising within this process, and, for messages from a file, worked out from the file
+//! and the place in it, so that reading a file a second time gives the same ids and the engine knows them again.
+//!
+//! ```text
+//! 48 bits time in ms │ 4 version │ 12 counter │ 2 variant │ 34 random │ 28 place in the file, or random
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use protocol::message::MessageId;
+use uuid::Uuid;
+
+use crate::clock;
+
+/// Bytes of a file that share one place. A message is longer than this, so that no two begin in the same one: the
+/// shortest is `{"toNode":"a","commandOrEvent":"EventACK","method":"b"}`, 54 bytes.
+const PLACE_BYTES: u64 = 32;
+
+/// Bits of a place.
+const PLACE_BITS: u32 = 28;
+
+/// The longest file that can be read, in bytes (8 GiB): one place for each message.
+pub(crate) const FILE_BYTES_MAX: u64 = PLACE_BYTES << PLACE_BITS;
+
+/// Milliseconds (48 bits) and counter (12 bits) of the last id that was made here.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// An id that is higher than all that this process has made before, whatever the wall clock does.
+pub(crate) fn next() -> MessageId {
+    let now = (clock::wall().0 & 0xffff_ffff_ffff) << 12;
+    let rise = |last: u64| Some(now.max(last + 1));
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rise).unwrap_or_else(|last| last);
+    let stamp = u128::from(now.max(last + 1));
+    let random = Uuid::now_v7().as_u128() & ((1 << 62) - 1);
+    MessageId((stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xfff) << 64 | 0b10 << 62 | random)
+}
+
+/// What all ids of one file have in common. Stands in the file's name while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileId(MessageId);
+
+impl FileId {
+    /// A new one, higher than all before.
+    pub(crate) fn next() -> Self {
+        Self(MessageId(next().0 >> PLACE_BITS << PLACE_BITS))
+    }
+
+    /// The id of the message that begins at this byte, which must be below [`FILE_BYTES_MAX`].
+    pub(crate) fn message(self, offset: u64) -> MessageId {
+        MessageId(self.0.0 | u128::from((offset / PLACE_BYTES) & ((1 << PLACE_BITS) - 1)))
+    }
+
+    /// When it was made, in milliseconds since the Unix epoch.
+    pub(crate) fn millis(self) -> u64 {
+        u64::try_from(self.0.0 >> 80).unwrap_or(0)
+    }
+
+    /// A part of it that is another for each file of the same millisecond.
+    pub(crate) fn tag(self) -> u32 {
+        u32::try_from(self.0.0 >> PLACE_BITS & 0xff_ffff).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for FileId {
+    type Err = uuid::Error;
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        MessageId::from_str(text).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_version_7_and_rise() {
+        let ids: Vec<MessageId> = (0..10_000).map(|_| next()).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b));
+        for id in ids {
+            let id = Uuid::from_u128(id.0);
+            assert_eq!(id.get_version_num(), 7);
+            assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+        }
+    }
+
+    #[test]
+    fn a_file_gives_each_place_the_same_id_each_time() {
+        let file = FileId::next();
+        let again: FileId = file.to_string().parse().unwrap();
+        assert_eq!(file, again);
+        assert_eq!(file.message(64), again.message(64));
+        assert_ne!(file.message(0), file.message(PLACE_BYTES));
+        assert_ne!(file.message(0), file.message(FILE_BYTES_MAX - 1));
+        assert!(file.message(FILE_BYTES_MAX - 1) < FileId::next().message(0));
+        assert_eq!(Uuid::from_u128(file.message(FILE_BYTES_MAX - 1).0).get_version_num(), 7);
+    }
+}

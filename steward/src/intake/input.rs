@@ -1,0 +1,367 @@
+//! A message as people and programs write it (R28), and what makes it a message that can be sent.
+//!
+//! ```json
+//! { "toNode": "ship1", "data": ["bash","-c","ls -l ../"], "commandOrEvent": "CommandACK", "method": "ShellCommand",
+//!   "timeout": 3, "retries": 3 }
+//! ```
+//! Keys and values are case sensitive. `toNode`, `commandOrEvent` and `method` must be there.
+
+use std::fmt;
+use std::time::Duration;
+
+use protocol::message::{Kind, Message, MessageId, Options};
+use protocol::name::{MethodName, NodeName};
+use protocol::time::Wall;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::Defaults;
+use crate::clock;
+
+/// The longest `data`, in bytes of its JSON.
+pub(crate) const DATA_BYTES_MAX: usize = 512 * 1024;
+
+/// The most strings in `data`.
+pub(crate) const DATA_ITEMS_MAX: usize = 4096;
+
+/// The shortest and the longest `timeout`, in seconds.
+pub(crate) const TIMEOUT_SECONDS: (f64, f64) = (0.001, 86_400.0);
+
+/// The longest `methodTimeout`, in seconds (a year). 0 is without limit.
+pub(crate) const METHOD_TIMEOUT_SECONDS_MAX: f64 = 366.0 * 86_400.0;
+
+/// One message as it is written. A key that is absent has the default of the node that sends it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MessageInput {
+    /// The node that is to have it.
+    pub(crate) to_node: String,
+    /// What the method is given.
+    pub(crate) data: Vec<String>,
+    /// `CommandACK`, `CommandNACK`, `EventACK` or `EventNACK`.
+    pub(crate) command_or_event: String,
+    /// What handles it.
+    pub(crate) method: String,
+    /// Seconds to wait for a first receipt before it is sent again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout: Option<f64>,
+    /// Attempts before it is given up; 0 is without limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retries: Option<u32>,
+    /// Seconds that the method may run; 0 is without limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) method_timeout: Option<f64>,
+    /// Not started after this point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline: Option<Deadline>,
+    /// May start before the messages ahead of it have ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) parallel: Option<bool>,
+    /// Harmless to run again after a crash in the middle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rerun: Option<bool>,
+}
+
+/// A point in time, or a distance from now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a time as in \"2026-11-22T10:42:00Z\", or a number of seconds from now")]
+pub(crate) enum Deadline {
+    /// Seconds from when the message is accepted.
+    In(f64),
+    /// RFC 3339, with an offset or `Z`.
+    At(String),
+}
+
+const KEYS: [&str; 10] = [
+    "toNode",
+    "data",
+    "commandOrEvent",
+    "method",
+    "timeout",
+    "retries",
+    "methodTimeout",
+    "deadline",
+    "parallel",
+    "rerun",
+];
+
+impl<'de> Deserialize<'de> for MessageInput {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(InputVisitor)
+    }
+}
+
+struct InputVisitor;
+
+impl<'de> Visitor<'de> for InputVisitor {
+    type Value = MessageInput;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a message as in { \"toNode\": \"ship1\", \"commandOrEvent\": \"CommandACK\", … }")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MessageInput, A::Error> {
+        let mut input = MessageInput::default();
+        let mut seen = [false; KEYS.len()];
+        while let Some(key) = map.next_key::<String>()? {
+            let Some(index) = KEYS.iter().position(|known| **known == *key) else {
+                return Err(A::Error::custom(unknown("key", &key, &KEYS)));
+            };
+            if std::mem::replace(&mut seen[index], true) {
+                return Err(A::Error::custom(format!("the key \"{key}\" stands there twice; keep one")));
+            }
+            match &*key {
+                "toNode" => input.to_node = value(&mut map, &key)?,
+                "data" => input.data = value(&mut map, &key)?,
+                "commandOrEvent" => input.command_or_event = value(&mut map, &key)?,
+                "method" => input.method = value(&mut map, &key)?,
+                "timeout" => input.timeout = value(&mut map, &key)?,
+                "retries" => input.retries = value(&mut map, &key)?,
+                "methodTimeout" => input.method_timeout = value(&mut map, &key)?,
+                "deadline" => input.deadline = value(&mut map, &key)?,
+                "parallel" => input.parallel = value(&mut map, &key)?,
+                "rerun" => input.rerun = value(&mut map, &key)?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        for (key, index) in [("toNode", 0), ("commandOrEvent", 2), ("method", 3)] {
+            if !seen[index] {
+                return Err(A::Error::custom(format!("the key \"{key}\" is missing")));
+            }
+        }
+        Ok(input)
+    }
+}
+
+/// The value of a key; the error names the key. (serde_json takes line and column out of the inner error's text.)
+fn value<'de, A: MapAccess<'de>, T: Deserialize<'de>>(map: &mut A, key: &str) -> Result<T, A::Error> {
+    map.next_value().map_err(|error| A::Error::custom(format!("\"{key}\": {error}")))
+}
+
+/// Says that `word` is none of `known`, and which of them is nearest.
+fn unknown(what: &str, word: &str, known: &[&str]) -> String {
+    let shown: String = word.chars().take(80).collect();
+    let nearest = known.iter().min_by_key(|known| distance(&word.to_lowercase(), &known.to_lowercase()));
+    match nearest {
+        Some(near) if distance(&word.to_lowercase(), &near.to_lowercase()) <= 3 => {
+            format!("unknown {what} {shown:?}; did you mean {near:?}? (case counts)")
+        }
+        _ => format!("unknown {what} {shown:?}; there are {}", known.join(", ")),
+    }
+}
+
+/// How many letters have to be changed, put in or taken out to make `a` of `b`. Words that are long differ a lot.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len() > 64 || b.len() > 64 {
+        return usize::MAX;
+    }
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let change = corner + usize::from(ca != *cb);
+            corner = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl MessageInput {
+    /// The message that this asks for, or why there can be none and what to do about it.
+    pub(crate) fn check(self, id: MessageId, defaults: &Defaults) -> Result<Message, String> {
+        let to = NodeName::new(&self.to_node).map_err(|error| format!("\"toNode\": {error}"))?;
+        let method = MethodName::new(&self.method).map_err(|error| format!("\"method\": {error}"))?;
+        let kind = Kind::parse(&self.command_or_event).ok_or_else(|| {
+            let kinds = Kind::ALL.map(Kind::as_str);
+            format!("\"commandOrEvent\": {}", unknown("type", &self.command_or_event, &kinds))
+        })?;
+        let created = clock::wall();
+        let options = Options {
+            timeout: timeout(self.timeout)?.unwrap_or(defaults.timeout),
+            retries: self.retries.unwrap_or(defaults.retries),
+            method_timeout: method_timeout(self.method_timeout, defaults.method_timeout)?,
+            deadline: self.deadline.map(|deadline| deadline.point(created)).transpose()?,
+            parallel: self.parallel.unwrap_or(false),
+            rerun: self.rerun.unwrap_or(false),
+        };
+        let body = body(&self.data)?;
+        Ok(Message { id, from: defaults.from.clone(), to, kind, method, body: body.into(), options, created })
+    }
+}
+
+fn body(data: &[String]) -> Result<String, String> {
+    if data.len() > DATA_ITEMS_MAX {
+        return Err(format!(
+            "\"data\" has {} strings; at most {DATA_ITEMS_MAX} are allowed: send several messages",
+            data.len()
+        ));
+    }
+    let body = serde_json::to_string(data).map_err(|error| format!("\"data\": {error}"))?;
+    if body.len() > DATA_BYTES_MAX {
+        return Err(format!(
+            "\"data\" has {} bytes as JSON; at most {DATA_BYTES_MAX} are allowed: send several messages",
+            body.len()
+        ));
+    }
+    Ok(body)
+}
+
+fn timeout(seconds: Option<f64>) -> Result<Option<Duration>, String> {
+    let (min, max) = TIMEOUT_SECONDS;
+    match seconds {
+        None => Ok(None),
+        Some(seconds) if (min..=max).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        Some(seconds) => Err(format!(
+            "\"timeout\": {seconds} seconds are not between {min} and {max}; leave the key out for the node's default"
+        )),
+    }
+}
+
+fn method_timeout(seconds: Option<f64>, default: Option<Duration>) -> Result<Option<Duration>, String> {
+    let (min, max) = (TIMEOUT_SECONDS.0, METHOD_TIMEOUT_SECONDS_MAX);
+    match seconds {
+        None => Ok(default),
+        Some(0.0) => Ok(None),
+        Some(seconds) if (min..=max).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        Some(seconds) => {
+            Err(format!("\"methodTimeout\": {seconds} seconds are not between {min} and {max}; 0 is without limit"))
+        }
+    }
+}
+
+impl Deadline {
+    fn point(self, now: Wall) -> Result<Wall, String> {
+        match self {
+            Self::In(seconds) if (0.0..=METHOD_TIMEOUT_SECONDS_MAX).contains(&seconds) => {
+                let millis = Duration::from_secs_f64(seconds).as_millis();
+                Ok(Wall(now.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX))))
+            }
+            Self::In(seconds) => Err(format!(
+                "\"deadline\": {seconds} seconds from now are not between 0 and {METHOD_TIMEOUT_SECONDS_MAX}"
+            )),
+            Self::At(text) => {
+                let time: jiff::Timestamp = text.parse().map_err(|_| {
+                    let shown: String = text.chars().take(80).collect();
+                    format!(
+                        "\"deadline\": {shown:?} is no time; write it as \"2026-11-22T10:42:00Z\", or as a number of seconds from now"
+                    )
+                })?;
+                u64::try_from(time.as_millisecond())
+                    .map(Wall)
+                    .map_err(|_| format!("\"deadline\": {text:?} lies before 1970"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intake::ids;
+
+    fn defaults() -> Defaults {
+        Defaults::new(NodeName::new("central").unwrap())
+    }
+
+    fn read(text: &str) -> Result<Message, String> {
+        let input: MessageInput = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        input.check(ids::next(), &defaults())
+    }
+
+    fn with(extra: &str) -> Result<Message, String> {
+        read(&format!(r#"{{"toNode":"ship1","commandOrEvent":"CommandACK","method":"ShellCommand"{extra}}}"#))
+    }
+
+    #[test]
+    fn the_seeds_examples_are_messages() {
+        let message = read(
+            r#"{ "toNode": "ship1", "data": ["bash","-c","netstat -an|grep -i listen"],
+                 "commandOrEvent":"CommandACK", "method":"ShellCommand", "timeout":3, "retries":3 }"#,
+        )
+        .unwrap();
+        assert_eq!(message.to.as_str(), "ship1");
+        assert_eq!(message.kind, Kind::CommandAck);
+        assert_eq!(message.options.timeout, Duration::from_secs(3));
+        assert_eq!(message.options.retries, 3);
+        assert_eq!(&*message.body, r#"["bash","-c","netstat -an|grep -i listen"]"#);
+        let message = read(
+            r#"{ "toNode": "central", "data": ["some message sent from a ship for testing\n"],
+                 "commandOrEvent":"EventACK", "method":"TextLogging" }"#,
+        )
+        .unwrap();
+        assert_eq!(message.options.timeout, Duration::from_secs(10));
+        assert_eq!(message.options.retries, 0);
+        assert_eq!(message.options.method_timeout, None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_would_be_right() {
+        let cases = [
+            (r#","tonode":"x""#, "did you mean \"toNode\"?"),
+            (r#","methodtimout":3"#, "did you mean \"methodTimeout\"?"),
+            (r#","whatever":{"a":[1]}"#, "there are toNode, data"),
+            (r#","toNode":"x""#, "twice"),
+            (r#","data":"ls""#, "\"data\": invalid type"),
+            (r#","data":["a",1]"#, "\"data\": invalid type"),
+            (r#","retries":-1"#, "\"retries\": invalid value"),
+            (r#","retries":1.5"#, "\"retries\": invalid type"),
+            (r#","timeout":0"#, "\"timeout\": 0 seconds"),
+            (r#","timeout":86401"#, "\"timeout\": 86401 seconds"),
+            (r#","methodTimeout":-3"#, "\"methodTimeout\": -3 seconds"),
+            (r#","deadline":"tomorrow""#, "\"deadline\": \"tomorrow\" is no time"),
+            (r#","deadline":true"#, "\"deadline\": a time as in"),
+            (r#","parallel":1"#, "\"parallel\": invalid type"),
+        ];
+        for (extra, reason) in cases {
+            let error = with(extra).unwrap_err();
+            assert!(error.contains(reason), "{extra}: {error}");
+        }
+        let error = read(r#"{"toNode":"ship 1","commandOrEvent":"CommandACK","method":"M"}"#).unwrap_err();
+        assert!(error.contains("' ' at position 5"), "{error}");
+        let error = read(r#"{"toNode":"ship1","commandOrEvent":"commandack","method":"M"}"#).unwrap_err();
+        assert!(error.contains("did you mean \"CommandACK\"?"), "{error}");
+        let error = read(r#"{"toNode":"ship1","commandOrEvent":"CommandACK"}"#).unwrap_err();
+        assert!(error.contains("\"method\" is missing"), "{error}");
+    }
+
+    #[test]
+    fn options_are_taken_as_they_stand() {
+        let message = with(r#","timeout":0.25,"methodTimeout":1.5,"parallel":true,"rerun":true,"retries":0"#).unwrap();
+        assert_eq!(message.options.timeout, Duration::from_millis(250));
+        assert_eq!(message.options.method_timeout, Some(Duration::from_millis(1500)));
+        assert!(message.options.parallel && message.options.rerun);
+        let message = with(r#","deadline":"2026-11-22T12:00:00+02:00""#).unwrap();
+        assert_eq!(message.options.deadline, Some(Wall(1_795_341_600_000)));
+        let message = with(r#","deadline":60"#).unwrap();
+        assert_eq!(message.options.deadline, Some(Wall(message.created.0 + 60_000)));
+    }
+
+    #[test]
+    fn data_has_its_limits() {
+        let long = "x".repeat(DATA_BYTES_MAX - 4);
+        assert!(with(&format!(r#","data":["{long}"]"#)).is_ok());
+        assert!(with(&format!(r#","data":["{long}x"]"#)).unwrap_err().contains("at most"));
+        let many = vec!["\"\""; DATA_ITEMS_MAX].join(",");
+        assert!(with(&format!(r#","data":[{many}]"#)).is_ok());
+        assert!(with(&format!(r#","data":[{many},""]"#)).unwrap_err().contains("at most"));
+    }
+
+    #[test]
+    fn what_the_command_line_writes_can_be_read() {
+        let input = MessageInput {
+            to_node: "ship1".into(),
+            data: vec!["a\u{0}\"ä".into()],
+            command_or_event: "EventNACK".into(),
+            method: "M".into(),
+            timeout: Some(0.5),
+            deadline: Some(Deadline::In(3.0)),
+            rerun: Some(true),
+            ..MessageInput::default()
+        };
+        let text = serde_json::to_string(&input).unwrap();
+        assert_eq!(serde_json::from_str::<MessageInput>(&text).unwrap(), input);
+    }
+}
