@@ -1,0 +1,224 @@
+//! What nodes tell each other about the delivery itself: the body of `<to>.CTL.<from>`.
+
+use std::borrow::Cow;
+
+use protocol::event::{Control, Ticket};
+use protocol::message::{Epoch, Incarnation, MessageId, Seq};
+use protocol::name::{MethodName, NodeName};
+use protocol::outcome::Stream;
+use serde::{Deserialize, Serialize};
+
+use super::hello::HelloText;
+use super::namesake::Who;
+use super::subject::Ends;
+use super::text::{self, Hex64, KindText};
+use super::{NUMBER_MAX, TICKETS_MAX, VERSION, WireError, limit, number};
+
+/// A control, for the core or for this broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// For the core.
+    Control {
+        /// The sender.
+        from: NodeName,
+        /// The process that is meant.
+        to: Option<Incarnation>,
+        /// What it says.
+        control: Control,
+    },
+    /// Another process asks whether our name is taken.
+    Who(Who),
+}
+
+/// All fields of all controls; `control` says which of them count.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ControlText<'a> {
+    v: u64,
+    #[serde(with = "text")]
+    from_node: NodeName,
+    #[serde(with = "text")]
+    to_node: NodeName,
+    #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
+    to_incarnation: Option<Hex64>,
+    #[serde(borrow)]
+    control: Cow<'a, str>,
+    #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
+    nonce: Option<Hex64>,
+    #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
+    epoch: Option<Hex64>,
+    #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
+    incarnation: Option<Hex64>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    hello: Option<HelloText<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tickets: Vec<u64>,
+    #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
+    command_or_event: Option<KindText>,
+    #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
+    method: Option<MethodName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    floor: Option<u64>,
+    #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
+    id: Option<MessageId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ticket: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stream: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    len: Option<u64>,
+    #[serde(default, skip_serializing_if = "text::is_false")]
+    take_over: bool,
+}
+
+impl<'a> ControlText<'a> {
+    fn blank(from: &NodeName, to: &NodeName, to_incarnation: Option<Incarnation>, control: &'static str) -> Self {
+        Self {
+            v: VERSION,
+            from_node: from.clone(),
+            to_node: to.clone(),
+            to_incarnation: to_incarnation.map(|to| Hex64(to.0)),
+            control: Cow::Borrowed(control),
+            nonce: None,
+            epoch: None,
+            incarnation: None,
+            hello: None,
+            tickets: Vec::new(),
+            command_or_event: None,
+            method: None,
+            floor: None,
+            id: None,
+            seq: None,
+            ticket: None,
+            stream: None,
+            offset: None,
+            len: None,
+            take_over: false,
+        }
+    }
+
+    fn fill(self, control: &'a Control) -> Result<Self, WireError> {
+        Ok(match control {
+            Control::Probe { nonce, epoch } => Self { nonce: Some(Hex64(*nonce)), epoch: Some(Hex64(epoch.0)), ..self },
+            Control::Hello(hello) => Self { hello: Some(HelloText::from_hello(hello)?), ..self },
+            Control::Confirm(tickets) => Self { tickets: tickets.iter().map(|ticket| ticket.0).collect(), ..self },
+            Control::Floor { epoch, kind, method, floor } => Self {
+                epoch: Some(Hex64(epoch.0)),
+                command_or_event: Some(KindText(*kind)),
+                method: Some(method.clone()),
+                floor: Some(floor.0),
+                ..self
+            },
+            Control::Cancel { epoch, kind, method, id, seq } => Self {
+                epoch: Some(Hex64(epoch.0)),
+                command_or_event: Some(KindText(*kind)),
+                method: Some(method.clone()),
+                id: Some(*id),
+                seq: Some(seq.0),
+                ..self
+            },
+            Control::Ask { ticket, stream, offset, len } => Self {
+                ticket: Some(ticket.0),
+                stream: Some(Cow::Borrowed(stream.as_str())),
+                offset: Some(*offset),
+                len: Some(*len),
+                ..self
+            },
+        })
+    }
+
+    fn read(self) -> Result<Control, WireError> {
+        let what = self.control.as_ref();
+        let missing = || WireError::Value("a field of the control is missing");
+        let counted = |name, value: Option<u64>| number(name, value.ok_or_else(missing)?, NUMBER_MAX);
+        let epoch = || number("epoch", self.epoch.ok_or_else(missing)?.0, NUMBER_MAX).map(Epoch);
+        let kind = || self.command_or_event.map(|kind| kind.0).ok_or_else(missing);
+        let method = || self.method.clone().ok_or_else(missing);
+        Ok(match what {
+            "probe" => Control::Probe { nonce: self.nonce.ok_or_else(missing)?.0, epoch: epoch()? },
+            "hello" => Control::Hello(self.hello.ok_or_else(missing)?.check(self.from_node.as_str())?),
+            "confirm" => {
+                limit("the number of tickets", self.tickets.len(), TICKETS_MAX)?;
+                let tickets = self.tickets.iter().map(|ticket| number("ticket", *ticket, NUMBER_MAX).map(Ticket));
+                Control::Confirm(tickets.collect::<Result<Vec<_>, _>>()?)
+            }
+            "floor" => Control::Floor {
+                epoch: epoch()?,
+                kind: kind()?,
+                method: method()?,
+                floor: Seq(counted("floor", self.floor)?),
+            },
+            "cancel" => Control::Cancel {
+                epoch: epoch()?,
+                kind: kind()?,
+                method: method()?,
+                id: self.id.ok_or_else(missing)?,
+                seq: Seq(counted("seq", self.seq)?),
+            },
+            "ask" => Control::Ask {
+                ticket: Ticket(counted("ticket", self.ticket)?),
+                stream: stream(self.stream.as_deref().ok_or_else(missing)?)?,
+                offset: counted("offset", self.offset)?,
+                len: counted("len", self.len)?,
+            },
+            other => return Err(WireError::UnknownControl(other.chars().take(64).collect())),
+        })
+    }
+}
+
+fn name(control: &Control) -> &'static str {
+    match control {
+        Control::Probe { .. } => "probe",
+        Control::Hello(_) => "hello",
+        Control::Confirm(_) => "confirm",
+        Control::Floor { .. } => "floor",
+        Control::Cancel { .. } => "cancel",
+        Control::Ask { .. } => "ask",
+    }
+}
+
+/// The stream with this name.
+pub(super) fn stream(text: &str) -> Result<Stream, WireError> {
+    let known = Stream::ALL.into_iter().find(|stream| stream.as_str() == text);
+    known.ok_or(WireError::Value("the stream is neither stdout nor stderr"))
+}
+
+/// The body that tells `control` to the node `to`.
+pub(crate) fn encode(
+    from: &NodeName,
+    to: &NodeName,
+    incarnation: Option<Incarnation>,
+    control: &Control,
+) -> Result<Vec<u8>, WireError> {
+    write(&ControlText::blank(from, to, incarnation, name(control)).fill(control)?)
+}
+
+/// The body that asks whether the name `me` is taken.
+pub(crate) fn encode_who(me: &NodeName, who: &Who) -> Result<Vec<u8>, WireError> {
+    let incarnation = Some(Hex64(who.incarnation.0));
+    write(&ControlText { incarnation, take_over: who.take_over, ..ControlText::blank(me, me, None, "who") })
+}
+
+fn write(text: &ControlText<'_>) -> Result<Vec<u8>, WireError> {
+    serde_json::to_vec(text).map_err(|error| WireError::Json(error.to_string()))
+}
+
+/// Reads the body that came from `from` to the node `me`.
+pub(crate) fn decode(body: &[u8], me: &NodeName, from: &str) -> Result<Told, WireError> {
+    let text: ControlText<'_> = super::parse(body)?;
+    super::check_head(text.v, &text.from_node, &text.to_node, &Ends { to: me.as_str(), from: Some(from) })?;
+    if text.control == "who" {
+        if from != me.as_str() {
+            return Err(WireError::Mismatch("who"));
+        }
+        let incarnation = super::envelope::incarnation(text.incarnation)?;
+        let incarnation = incarnation.ok_or(WireError::Value("a field of the control is missing"))?;
+        return Ok(Told::Who(Who { incarnation, take_over: text.take_over }));
+    }
+    let to = super::envelope::incarnation(text.to_incarnation)?;
+    Ok(Told::Control { from: text.from_node.clone(), to, control: text.read()? })
+}
