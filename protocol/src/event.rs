@@ -6,6 +6,7 @@ use crate::message::Kind;
 use crate::message::{Body, Epoch, Incarnation, Message, MessageId, Options, Seq};
 use crate::name::{Lane, MethodName, NodeName};
 use crate::outcome::{Outcome, Receipt, Stream};
+use crate::step::Moment;
 use crate::time::Wall;
 
 /// One thing that has happened.
@@ -101,6 +102,8 @@ pub struct Queued {
     pub attempts: u32,
     /// Whether its cancellation was asked for.
     pub cancel: bool,
+    /// Its history, as far as it was written down.
+    pub history: Vec<Moment>,
 }
 
 /// A receiver's local number for a message that it has accepted; never used twice in one store.
@@ -225,17 +228,6 @@ pub enum Control {
     Hello(Hello),
     /// The results under these numbers are stored; they can be forgotten.
     Confirm(Vec<Ticket>),
-    /// Nothing of the lane below this number will come again.
-    Floor {
-        /// The sender's store.
-        epoch: Epoch,
-        /// The lane's type.
-        kind: Kind,
-        /// The lane's method.
-        method: MethodName,
-        /// Its lowest number that is not final.
-        floor: Seq,
-    },
     /// Don't start this message, or stop it. Repeated until its final receipt is there.
     Cancel {
         /// The sender's store.

@@ -7,6 +7,7 @@
 //! In reading order:
 #![forbid(unsafe_code)]
 
+// The vocabulary.
 pub mod name;
 
 pub mod time;
@@ -19,9 +20,45 @@ pub mod limits;
 
 pub mod event;
 
+pub mod report;
+
 pub mod step;
 
 pub mod snapshot;
 
+// The node, and what it is made of.
+pub mod node;
+
+pub mod inspect;
+
+mod ctx;
+
+mod presence;
+
+mod outbox;
+
+mod sending;
+
+mod ending;
+
+mod fetch;
+
+mod inbox;
+
+mod closing;
+
+mod running;
+
+mod owed;
+
+mod seen;
+
+mod retry;
+
+mod timers;
+
+mod rng;
+
 pub use event::Event;
+pub use node::Node;
 pub use step::Step;

@@ -70,5 +70,21 @@ pub const HISTORY_MAX: usize = 24;
 /// How often a deadline is compared with the wall clock at least, so that a clock that jumps is noticed.
 pub const WALL_RECHECK: Duration = Duration::from_secs(30);
 
-/// Timed-out probes, publishes and the like are counted, never listed: no queue grows with the length of an outage.
+/// Other nodes that a node remembers; what comes from further ones is dropped and reported.
+pub const PEERS_MAX: usize = 200_000;
+
+/// Bytes of bodies of messages that wait in the inbox and are held in memory for a quick start; others are read again
+/// from the store when their turn comes.
+pub const INBOX_BODIES_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How often an output whose hash does not match is fetched again before it is given up as lost.
+pub const FETCH_TRIES_MAX: u32 = 3;
+
+/// Lanes of NACK messages whose last number a receiver remembers (in memory); beyond, the memory starts anew.
+pub const NACK_LANES_MAX: usize = 4096;
+
+/// The pause between two sweeps while more deadlines have passed than one sweep brings.
+pub const SWEEP_PAUSE: Duration = Duration::from_millis(100);
+
+/// Messages that one sweep for passed deadlines brings at most.
 pub const SWEEP_MESSAGES_MAX: usize = 1024;

@@ -120,6 +120,20 @@ pub struct Options {
     pub rerun: bool,
 }
 
+impl Default for Options {
+    /// The seed's defaults (R10): an ACK timeout of 10 s, retries without limit; nothing else asked for.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(10),
+            retries: 0,
+            method_timeout: None,
+            deadline: None,
+            parallel: false,
+            rerun: false,
+        }
+    }
+}
+
 /// One thing for one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {

@@ -107,6 +107,13 @@ pub struct Lane {
     pub method: MethodName,
 }
 
+impl Lane {
+    /// A key that sorts before every lane with this node, to begin a range with.
+    pub(crate) fn first(peer: &NodeName) -> Self {
+        Self { peer: peer.clone(), kind: Kind::CommandAck, method: MethodName(Arc::from("")) }
+    }
+}
+
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.peer, self.kind, self.method)

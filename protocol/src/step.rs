@@ -10,6 +10,7 @@ use crate::event::{Control, Facts, Item, Occasion, Ticket};
 use crate::message::{Body, Epoch, Incarnation, Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outcome::{Outcome, Receipt, State, Stream};
+pub use crate::report::{Presence, Report};
 use crate::time::Wall;
 
 /// The answer to one event.
@@ -175,6 +176,8 @@ pub struct InLaneRow {
 pub enum Effect {
     /// The message is accepted: tell whoever submitted it.
     Accepted(MessageId),
+    /// The message is not accepted, and why.
+    Rejected(MessageId, &'static str),
     /// Publish a message on its lane's subject; neighbours of one lane may share an envelope.
     Publish {
         /// The outgoing lane.
@@ -234,7 +237,8 @@ pub enum Effect {
         /// Stop when their bodies have so many bytes, but not before the first.
         bytes: usize,
     },
-    /// Find messages of the outbox whose deadline is not after this point and that are not final.
+    /// Find messages of the outbox whose deadline is not after this point, that are not final, and whose number is above
+    /// their lane's `sent` (what may have been sent is for the receiver to judge).
     Sweep(Wall),
     /// Check the hash of a fetched output and sync it; answered by `Sealed`.
     Seal {
@@ -277,74 +281,4 @@ pub struct Run {
     pub again: bool,
     /// Whether `message.body` has to be read from the store.
     pub stored: bool,
-}
-
-/// A change that people and metrics want to hear of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// A message that this node sends has reached a state.
-    Out {
-        /// The message.
-        id: MessageId,
-        /// Its lane.
-        lane: Lane,
-        /// The state.
-        state: State,
-        /// How often it was sent.
-        attempts: u32,
-        /// How it ended, if it has.
-        outcome: Option<Arc<Outcome>>,
-    },
-    /// A message that this node received has ended.
-    In {
-        /// The message.
-        id: MessageId,
-        /// Its lane; the peer is the sender.
-        lane: Lane,
-        /// How it ended.
-        outcome: Arc<Outcome>,
-    },
-    /// What is known of another node has changed.
-    Presence {
-        /// The node.
-        peer: NodeName,
-        /// What is known now.
-        presence: Presence,
-    },
-    /// Two live processes have the same name.
-    Conflict {
-        /// The name.
-        peer: NodeName,
-        /// The process that goes on.
-        known: Incarnation,
-        /// The one that is not listened to.
-        other: Incarnation,
-    },
-    /// A node came back with another store, or with an old copy of it.
-    StoreLost {
-        /// The node.
-        peer: NodeName,
-    },
-    /// Something arrived that had to be dropped.
-    Dropped {
-        /// Whom it came from.
-        peer: NodeName,
-        /// Why.
-        why: &'static str,
-    },
-}
-
-/// What is known of a node, and from what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
-    /// Nothing yet, or nothing since our own link went down.
-    Unknown,
-    /// It gave a proof of life at this time.
-    Online(Wall),
-    /// Nobody listens under its name since this time.
-    Away(Wall),
-    /// It said goodbye at this time.
-    Stopped(Wall),
-    /// It does not answer since this time, though somebody listens.
-    Silent(Wall),
 }

@@ -1,0 +1,100 @@
+//! What a receiver keeps of senders whose store it may never hear of again, and of messages that never came: room is
+//! limited, and what is closed stays closed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::ctx::Ctx;
+use crate::event::{Facts, Ticket};
+use crate::inbox::{InKey, Inbox, Incoming, forgotten};
+use crate::limits::{EPOCHS_PER_SENDER_MAX, INBOX_LANE_MESSAGES_MAX, INBOX_LANES_PER_SENDER_MAX};
+use crate::message::{Body, Epoch, Message, MessageId, Options, Seq};
+use crate::name::{Lane, NodeName};
+use crate::outcome::{Final, Outcome};
+use crate::seen::Seen;
+use crate::step::{Effect, InState, InboxRow, Report, Write};
+
+impl Inbox {
+    /// Whether a new lane of this sender may be kept; makes room by forgetting the oldest store of the sender.
+    pub(crate) fn room_for_lane(&mut self, from: &NodeName, epoch: Epoch, ctx: &mut Ctx) -> bool {
+        let of_sender = self.lanes.range(first_key(from)..).take_while(|((lane, _), _)| lane.peer == *from);
+        let mut tickets: BTreeMap<Epoch, u64> = BTreeMap::new();
+        let mut same = 0;
+        for ((_, other), lane) in of_sender {
+            let newest = lane.entries.values().map(|incoming| incoming.ticket.0).max().unwrap_or(0);
+            let kept = tickets.entry(*other).or_default();
+            *kept = newest.max(*kept);
+            same += usize::from(*other == epoch);
+        }
+        if same >= INBOX_LANES_PER_SENDER_MAX {
+            return false;
+        }
+        if tickets.contains_key(&epoch) || tickets.len() < EPOCHS_PER_SENDER_MAX {
+            return true;
+        }
+        // The store whose messages were here longest ago is the least likely to come back.
+        let Some((oldest, _)) = tickets.into_iter().min_by_key(|(_, newest)| *newest) else { return true };
+        self.forget_epoch(from, oldest, ctx);
+        true
+    }
+
+    fn forget_epoch(&mut self, from: &NodeName, epoch: Epoch, ctx: &mut Ctx) {
+        let of_sender = self.lanes.range(first_key(from)..).take_while(|((lane, _), _)| lane.peer == *from);
+        let keys: Vec<InKey> =
+            of_sender.filter(|((_, other), _)| *other == epoch).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            let Some(lane) = self.lanes.remove(&key) else { continue };
+            for incoming in lane.entries.into_values() {
+                self.tickets.remove(&incoming.ticket);
+                if !incoming.stored {
+                    self.held -= incoming.message.body.len();
+                }
+                ctx.write(Write::Forget(incoming.ticket));
+                ctx.effect(Effect::Discard(incoming.ticket));
+            }
+            self.extra -= lane.running.saturating_sub(1);
+            self.held_back.remove(&key);
+            ctx.write(Write::DropInLane { lane: key.0, epoch: key.1 });
+        }
+        self.owed.drop_epoch(from, epoch, ctx);
+    }
+
+    /// The sender wants a message not to start that never arrived here: its number is closed, and the sender is told.
+    pub(crate) fn cancel_unknown(&mut self, key: &InKey, seq: Seq, id: MessageId, ctx: &mut Ctx) {
+        if self.lanes.get(key).is_some_and(|lane| lane.seen.contains(seq)) {
+            return forgotten(key, id, ctx);
+        }
+        let full = self.lanes.get(key).is_some_and(|lane| lane.entries.len() >= INBOX_LANE_MESSAGES_MAX);
+        let known = self.lanes.contains_key(key);
+        if full || (!known && !self.room_for_lane(&key.0.peer, key.1, ctx)) {
+            return ctx.report(Report::Dropped { peer: key.0.peer.clone(), why: "no room for a cancellation" });
+        }
+        if !known {
+            self.insert_lane(key.clone(), Seen::new(Seq(0), &[]));
+        }
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        let message = Message {
+            id,
+            from: key.0.peer.clone(),
+            to: ctx.me.name.clone(),
+            kind: key.0.kind,
+            method: key.0.method.clone(),
+            body: Body::from("[]"),
+            options: Options::default(),
+            created: ctx.now.wall,
+        };
+        let outcome = Arc::new(Outcome::bare(Final::Cancelled, Some("cancelled before it arrived"), ctx.now.wall));
+        let (epoch, prev, state) = (key.1, Seq(0), InState::Finished(outcome.clone()));
+        ctx.write(Write::Accept(InboxRow { ticket, epoch, seq, prev, message: message.clone(), state: state.clone() }));
+        let facts = Facts { rerun: false, batch: 1 };
+        self.place(key, seq, Incoming { ticket, prev, message, facts, state, again: false, stored: true });
+        ctx.report(Report::In { id, lane: key.0.clone(), outcome });
+        self.owe(key, ticket, ctx);
+    }
+}
+
+/// Below every lane of this node.
+fn first_key(from: &NodeName) -> InKey {
+    (Lane::first(from), Epoch(0))
+}

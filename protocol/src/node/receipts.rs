@@ -1,0 +1,89 @@
+//! What receipts mean for the outbox: which message is how far, whose output is to be fetched, what can be confirmed.
+
+use std::sync::Arc;
+
+use super::Node;
+use crate::event::{Control, Receipts, Ticket};
+use crate::message::{MessageId, Seq};
+use crate::outcome::{Outcome, Progress, Receipt, State};
+use crate::step::Effect;
+
+impl Node {
+    pub(super) fn receipts(&mut self, receipts: Receipts) {
+        let Receipts { from, to, incarnation, epoch, commits, receipts } = receipts;
+        if to != self.ctx.me.epoch {
+            return;
+        }
+        let Some(peer) = self.peers.find(&from) else { return };
+        self.peers.heard(peer, epoch, incarnation, commits, &mut self.ctx);
+        let writes_before = self.ctx.step.writes.len();
+        let (mut confirm, mut touched) = (Vec::new(), Vec::new());
+        for (ticket, receipt) in receipts {
+            if let Some((lane, over)) = self.receipt(peer, ticket, receipt) {
+                if over && ticket != Ticket(0) {
+                    confirm.push(ticket);
+                }
+                if let Some(lane) = lane.filter(|lane| !touched.contains(lane)) {
+                    touched.push(lane);
+                }
+            }
+        }
+        if !confirm.is_empty() {
+            let control = Control::Confirm(confirm);
+            self.ctx.effect(Effect::Control { to: from, incarnation: Some(incarnation), control });
+        }
+        for lane in touched {
+            self.pump(lane);
+        }
+        if self.ctx.step.writes.len() > writes_before {
+            self.peers.save(peer, &mut self.ctx);
+        }
+    }
+
+    /// Answers with the message's lane, and whether the receiver can forget the message; none where it is not known
+    /// whether the message is still open.
+    fn receipt(&mut self, peer: usize, ticket: Ticket, receipt: Receipt) -> Option<(Option<usize>, bool)> {
+        let Some((lane, seq)) = self.outbox.index.get(&receipt.id).copied() else {
+            // Not open in any window: it has ended, unless a part of our lanes is on disk only.
+            return self.outbox.whole(peer).then_some((None, true));
+        };
+        if self.outbox.lanes[lane].peer != peer {
+            return None;
+        }
+        match receipt.progress {
+            Progress::Stored => self.outbox.acked(lane, seq, State::Stored, &mut self.ctx),
+            Progress::Running => self.outbox.acked(lane, seq, State::Running, &mut self.ctx),
+            Progress::Final(outcome) => {
+                return Some((Some(lane), self.final_receipt(lane, seq, ticket, outcome)));
+            }
+        }
+        Some((Some(lane), false))
+    }
+
+    /// Whether the result is complete here.
+    fn final_receipt(&mut self, lane: usize, seq: Seq, ticket: Ticket, outcome: Outcome) -> bool {
+        let outcome = Arc::new(outcome);
+        if !outcome.stdout.is_bulk() && !outcome.stderr.is_bulk() {
+            self.outbox.end(lane, seq, outcome, &mut self.ctx);
+            return true;
+        }
+        self.outbox.fetching(lane, seq, &mut self.ctx);
+        let this = &self.outbox.lanes[lane];
+        let Some(outgoing) = this.window.get(&seq) else { return false };
+        let (id, peer, from) = (outgoing.message.id, this.peer, this.row.lane.peer.clone());
+        self.fetches.start(id, peer, &from, ticket, outcome, &mut self.ctx);
+        false
+    }
+
+    /// The output of a message is here, or given up: the message has ended.
+    pub(super) fn end_fetched(&mut self, id: MessageId, peer: usize, ticket: Option<Ticket>, outcome: Arc<Outcome>) {
+        let Some((lane, seq)) = self.outbox.index.get(&id).copied() else { return };
+        self.outbox.end(lane, seq, outcome, &mut self.ctx);
+        if let (Some(ticket), Some(live)) = (ticket, self.peers.live(peer)) {
+            let to = self.outbox.lanes[lane].row.lane.peer.clone();
+            let control = Control::Confirm(vec![ticket]);
+            self.ctx.effect(Effect::Control { to, incarnation: Some(live), control });
+        }
+        self.pump(lane);
+    }
+}

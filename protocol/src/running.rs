@@ -1,0 +1,215 @@
+//! When a message of the inbox starts, and how it ends. In its lane's order; at most once; written down before.
+
+use std::sync::Arc;
+
+use crate::ctx::Ctx;
+use crate::event::{Envelope, Item, Ticket, Verdict};
+use crate::inbox::{InKey, InLane, Inbox};
+use crate::limits::{NACK_LANES_MAX, RUNNING_PER_LANE_MAX, RUNNING_PER_NODE_MAX};
+use crate::message::{Body, Message, MessageId, Seq};
+use crate::name::Lane;
+use crate::outcome::{Final, Outcome, Progress, Receipt};
+use crate::step::{Effect, InState, Report, Run, Write};
+
+/// What the first waiting message of a lane may do now.
+enum Next {
+    /// Nothing: it waits for another of its lane, or there is none.
+    Wait,
+    /// The node runs too many: it starts when one of them has ended.
+    HeldBack,
+    /// Its deadline has passed.
+    Expired(Seq),
+    /// These start, one after the other.
+    Start(Vec<Seq>),
+}
+
+impl InLane {
+    /// Whether everything that has to start before this message has started.
+    fn in_order(&self, seq: Seq) -> bool {
+        let Some(incoming) = self.entries.get(&seq) else { return false };
+        let prev = incoming.prev;
+        prev == Seq(0)
+            || self.seen.contains(prev)
+            || self.entries.get(&prev).is_some_and(|p| p.state != InState::Stored)
+    }
+
+    fn next(&self, extra: usize, ctx: &Ctx) -> Next {
+        let Some(first) = self.waiting.first().copied() else { return Next::Wait };
+        let Some(incoming) = self.entries.get(&first) else { return Next::Wait };
+        let options = &incoming.message.options;
+        if !self.in_order(first) || (!options.parallel && self.running > 0) || self.running >= RUNNING_PER_LANE_MAX {
+            return Next::Wait;
+        }
+        let expired = |seq: &Seq| {
+            let deadline = self.entries.get(seq).and_then(|incoming| incoming.message.options.deadline);
+            deadline.is_some_and(|deadline| deadline < ctx.now.wall)
+        };
+        if expired(&first) {
+            return Next::Expired(first);
+        }
+        if self.running > 0 && extra >= RUNNING_PER_NODE_MAX {
+            return Next::HeldBack;
+        }
+        let mut batch = vec![first];
+        if !options.parallel && !incoming.again {
+            let mut before = first;
+            for seq in self.waiting.iter().skip(1).take(incoming.facts.batch.saturating_sub(1)) {
+                let Some(next) = self.entries.get(seq) else { break };
+                let follows = next.prev == before || next.prev < first && self.seen.contains(next.prev);
+                if !follows || next.message.options.parallel || next.again || expired(seq) {
+                    break;
+                }
+                batch.push(*seq);
+                before = *seq;
+            }
+        }
+        Next::Start(batch)
+    }
+}
+
+impl Inbox {
+    /// Starts everything in a lane that may start now.
+    pub(crate) fn start(&mut self, key: &InKey, ctx: &mut Ctx) {
+        loop {
+            let Some(lane) = self.lanes.get(key) else { return };
+            match lane.next(self.extra, ctx) {
+                Next::Wait => return,
+                Next::HeldBack => {
+                    self.held_back.insert(key.clone());
+                    return;
+                }
+                Next::Expired(seq) => {
+                    let ticket = lane.entries.get(&seq).map(|incoming| incoming.ticket);
+                    let reason = "its deadline passed before its turn came";
+                    let outcome = Outcome::bare(Final::Expired, Some(reason), ctx.now.wall);
+                    if let Some(ticket) = ticket {
+                        self.finish(ticket, outcome, ctx);
+                    }
+                }
+                Next::Start(batch) => self.run(key, &batch, ctx),
+            }
+        }
+    }
+
+    fn run(&mut self, key: &InKey, batch: &[Seq], ctx: &mut Ctx) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let mut runs = Vec::with_capacity(batch.len());
+        for seq in batch {
+            let Some(incoming) = lane.entries.get_mut(seq) else { continue };
+            lane.waiting.remove(seq);
+            self.extra += usize::from(lane.running > 0);
+            lane.running += 1;
+            incoming.state = InState::Running(ctx.now.wall);
+            ctx.write(Write::Started { ticket: incoming.ticket, at: ctx.now.wall });
+            let message = incoming.message.clone();
+            if !incoming.stored {
+                self.held -= message.body.len();
+                incoming.message.body = Body::from("");
+            }
+            let receipt = Receipt { id: message.id, progress: Progress::Running };
+            let (to, epoch, ticket) = (key.0.peer.clone(), key.1, incoming.ticket);
+            ctx.effect(Effect::Receipt { to, epoch, ticket, receipt });
+            let (limit, facts, again) = (message.options.method_timeout, incoming.facts, incoming.again);
+            runs.push(Run { ticket, message, limit, facts, again, stored: incoming.stored });
+            incoming.stored = true;
+        }
+        ctx.effect(Effect::Start(runs));
+    }
+
+    /// Methods have ended: their results are kept until they are confirmed, and what waited for them starts.
+    pub(crate) fn finished(&mut self, ended: Vec<(Ticket, Outcome)>, ctx: &mut Ctx) {
+        let mut touched: Vec<InKey> = Vec::new();
+        for (ticket, outcome) in ended {
+            let Some((key, _)) = self.tickets.get(&ticket).cloned() else { continue };
+            self.finish(ticket, outcome, ctx);
+            if touched.last() != Some(&key) {
+                touched.push(key);
+            }
+        }
+        for key in touched {
+            self.start(&key, ctx);
+        }
+        while self.extra < RUNNING_PER_NODE_MAX {
+            let Some(key) = self.held_back.pop_first() else { break };
+            self.start(&key, ctx);
+        }
+    }
+
+    /// A message of the inbox has ended.
+    fn finish(&mut self, ticket: Ticket, outcome: Outcome, ctx: &mut Ctx) {
+        let Some((key, seq)) = self.tickets.get(&ticket).cloned() else { return };
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
+        let Some(incoming) = lane.entries.get_mut(&seq) else { return };
+        match incoming.state {
+            InState::Finished(_) => return,
+            InState::Running(_) => {
+                lane.running -= 1;
+                self.extra -= usize::from(lane.running > 0);
+            }
+            InState::Stored => {
+                lane.waiting.remove(&seq);
+                if !incoming.stored {
+                    self.held -= incoming.message.body.len();
+                    incoming.message.body = Body::from("");
+                    incoming.stored = true;
+                }
+            }
+        }
+        let outcome = Arc::new(outcome);
+        incoming.state = InState::Finished(outcome.clone());
+        let id = incoming.message.id;
+        ctx.write(Write::Ended { ticket, outcome: outcome.clone() });
+        ctx.report(Report::In { id, lane: key.0.clone(), outcome });
+        self.owe(&key, ticket, ctx);
+    }
+
+    /// A result is due to its sender: told now, unless too many are on their way, and again until it is confirmed.
+    pub(crate) fn owe(&mut self, key: &InKey, ticket: Ticket, ctx: &mut Ctx) {
+        if self.owed.owe(&key.0.peer, key.1, ticket, ctx) {
+            self.tell(ticket, ctx);
+        }
+    }
+
+    /// NACK messages: run without a record, in the order in which they come; a copy of one that was there is dropped.
+    pub(crate) fn unrecorded(&mut self, envelope: Envelope, verdicts: Vec<Verdict>, ctx: &mut Ctx) {
+        let Envelope { from, epoch, kind, method, items, .. } = envelope;
+        let key = (Lane { peer: from.clone(), kind, method: method.clone() }, epoch);
+        if self.nack_last.len() >= NACK_LANES_MAX && !self.nack_last.contains_key(&key) {
+            self.nack_last.clear();
+        }
+        let last = self.nack_last.entry(key).or_default();
+        for (item, verdict) in items.into_iter().zip(verdicts) {
+            if item.seq <= *last {
+                continue;
+            }
+            *last = item.seq;
+            let Verdict::Accept(facts) = verdict else {
+                ctx.report(Report::Dropped { peer: from.clone(), why: "a NACK message is not allowed here" });
+                continue;
+            };
+            let (to, method) = (ctx.me.name.clone(), method.clone());
+            let Item { id, body, options, created, .. } = item;
+            let limit = options.method_timeout;
+            let message = Message { id, from: from.clone(), to, kind, method, body, options, created };
+            let run = Run { ticket: Ticket(0), message, limit, facts, again: false, stored: false };
+            ctx.effect(Effect::StartUnrecorded { from: from.clone(), run });
+        }
+    }
+
+    /// The sender wants this message not to start, or to stop.
+    pub(crate) fn cancel(&mut self, key: &InKey, seq: Seq, id: MessageId, ctx: &mut Ctx) {
+        let Some(incoming) = self.lanes.get(key).and_then(|lane| lane.entries.get(&seq)) else {
+            return self.cancel_unknown(key, seq, id, ctx);
+        };
+        let ticket = incoming.ticket;
+        match incoming.state {
+            InState::Stored => {
+                let outcome = Outcome::bare(Final::Cancelled, Some("cancelled before it started"), ctx.now.wall);
+                self.finish(ticket, outcome, ctx);
+                self.start(key, ctx);
+            }
+            InState::Running(_) => ctx.effect(Effect::Kill(ticket)),
+            InState::Finished(_) => self.tell(ticket, ctx),
+        }
+    }
+}
