@@ -57,8 +57,6 @@ struct ControlText<'a> {
     command_or_event: Option<KindText>,
     #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
     method: Option<MethodName>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    floor: Option<u64>,
     #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
     id: Option<MessageId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +88,6 @@ impl<'a> ControlText<'a> {
             tickets: Vec::new(),
             command_or_event: None,
             method: None,
-            floor: None,
             id: None,
             seq: None,
             ticket: None,
@@ -106,13 +103,6 @@ impl<'a> ControlText<'a> {
             Control::Probe { nonce, epoch } => Self { nonce: Some(Hex64(*nonce)), epoch: Some(Hex64(epoch.0)), ..self },
             Control::Hello(hello) => Self { hello: Some(HelloText::from_hello(hello)?), ..self },
             Control::Confirm(tickets) => Self { tickets: tickets.iter().map(|ticket| ticket.0).collect(), ..self },
-            Control::Floor { epoch, kind, method, floor } => Self {
-                epoch: Some(Hex64(epoch.0)),
-                command_or_event: Some(KindText(*kind)),
-                method: Some(method.clone()),
-                floor: Some(floor.0),
-                ..self
-            },
             Control::Cancel { epoch, kind, method, id, seq } => Self {
                 epoch: Some(Hex64(epoch.0)),
                 command_or_event: Some(KindText(*kind)),
@@ -146,12 +136,6 @@ impl<'a> ControlText<'a> {
                 let tickets = self.tickets.iter().map(|ticket| number("ticket", *ticket, NUMBER_MAX).map(Ticket));
                 Control::Confirm(tickets.collect::<Result<Vec<_>, _>>()?)
             }
-            "floor" => Control::Floor {
-                epoch: epoch()?,
-                kind: kind()?,
-                method: method()?,
-                floor: Seq(counted("floor", self.floor)?),
-            },
             "cancel" => Control::Cancel {
                 epoch: epoch()?,
                 kind: kind()?,
@@ -175,7 +159,6 @@ fn name(control: &Control) -> &'static str {
         Control::Probe { .. } => "probe",
         Control::Hello(_) => "hello",
         Control::Confirm(_) => "confirm",
-        Control::Floor { .. } => "floor",
         Control::Cancel { .. } => "cancel",
         Control::Ask { .. } => "ask",
     }

@@ -173,12 +173,6 @@ fn control(from: NodeName) -> impl Strategy<Value = Control> {
         (any::<u64>(), stored()).prop_map(|(nonce, epoch)| Control::Probe { nonce, epoch: Epoch(epoch) }),
         hello(from).prop_map(Control::Hello),
         prop::collection::vec(stored().prop_map(Ticket), 0..20).prop_map(Control::Confirm),
-        (stored(), kind(), method(), stored()).prop_map(|(epoch, kind, method, floor)| Control::Floor {
-            epoch: Epoch(epoch),
-            kind,
-            method,
-            floor: Seq(floor)
-        }),
         (stored(), kind(), method(), any::<u128>(), stored()).prop_map(|(epoch, kind, method, id, seq)| {
             Control::Cancel { epoch: Epoch(epoch), kind, method, id: MessageId(id), seq: Seq(seq) }
         }),
