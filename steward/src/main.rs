@@ -9,6 +9,8 @@ mod engine;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod intake;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
+mod store;
+#[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod supervise;
 mod view;
 

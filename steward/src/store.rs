@@ -1,0 +1,251 @@
+//! What must survive: accepted messages, how they ended, each lane's place, and what is known of other nodes. One SQLite
+//! file, `steward.db`, in the node's directory; big outputs lie beside it (`blobs.rs`).
+//!
+//! [`Store`] owns the one connection that writes and belongs to the engine's thread. Everybody else looks through a
+//! [`Reader`]. It never decides about delivery: it writes what `protocol` says, all of a batch or nothing.
+
+mod batch;
+mod columns;
+mod error;
+mod history;
+mod in_lanes;
+mod inbox;
+pub(crate) mod measure;
+mod meta;
+mod names;
+mod out_lanes;
+mod outbox;
+mod peers;
+mod progress;
+mod schema;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use protocol::event::{Facts, Queued, Ticket};
+use protocol::message::{Epoch, Message, MessageId, Seq};
+use protocol::name::Lane;
+use protocol::snapshot::Snapshot;
+use protocol::step::Write;
+use protocol::time::Wall;
+use rusqlite::{Connection, TransactionBehavior};
+
+pub(crate) use self::error::{CommitError, OpenError, ReadError};
+pub(crate) use self::outbox::{Due, Found};
+
+use self::batch::Batch;
+use self::meta::Meta;
+use self::names::{Interned, Names};
+use self::out_lanes::OutLanes;
+
+/// The connection that writes. Used by the engine's thread only.
+#[derive(Debug)]
+pub(crate) struct Store {
+    dir: PathBuf,
+    connection: Connection,
+    meta: Meta,
+    names: Names,
+    lanes: OutLanes,
+}
+
+impl Store {
+    /// Opens the store in `dir`, makes it where there is none, and brings an older one up to date. What can't be used
+    /// (damaged, of a newer steward, of another program) is reported and left as it is.
+    pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
+        let connection = schema::open_writer(dir, meta::new_epoch())?;
+        let meta = meta::read(&connection)
+            .map_err(|error| OpenError::Damaged { path: dir.join(schema::FILE), why: error.to_string() })?;
+        Ok(Self { dir: dir.to_owned(), connection, meta, names: Names::default(), lanes: OutLanes::default() })
+    }
+
+    /// The identity of this store: random, made with it, at most 63 bits.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.meta.epoch)
+    }
+
+    /// How many transactions this store has seen.
+    pub(crate) fn commits(&self) -> u64 {
+        self.meta.commits
+    }
+
+    /// Everything that a process needs to know to go on where the last one stopped. `facts` is asked with each message of
+    /// the inbox, without its body. Bodies of the outbox and the inbox stay on disk.
+    pub(crate) fn snapshot(&self, facts: &dyn Fn(&Message) -> Facts) -> Result<Snapshot, ReadError> {
+        let mut names = Interned::default();
+        let inbox = inbox::read(&self.connection, &mut names)?;
+        Ok(Snapshot {
+            out_lanes: out_lanes::read(&self.connection, &mut names)?,
+            next_deadline: outbox::next_deadline(&self.connection)?,
+            peers: peers::read(&self.connection, &mut names)?,
+            in_lanes: in_lanes::read(&self.connection, &mut names)?,
+            inbox: inbox.into_iter().map(|row| (facts(&row.message), row)).map(|(facts, row)| (row, facts)).collect(),
+            last_ticket: self.meta.last_ticket,
+        })
+    }
+
+    /// Makes the writes durable in one transaction and returns the number of transactions so far. After an error nothing
+    /// of the batch is in the store, and the same batch can be tried again. No writes, no transaction.
+    pub(crate) fn commit(&mut self, writes: &[Write]) -> Result<u64, CommitError> {
+        if writes.is_empty() {
+            return Ok(self.meta.commits);
+        }
+        match self.transact(writes) {
+            Ok(last_ticket) => {
+                self.names.keep();
+                self.lanes.keep();
+                self.meta.commits += 1;
+                self.meta.last_ticket = self.meta.last_ticket.max(last_ticket);
+                Ok(self.meta.commits)
+            }
+            Err(error) => {
+                self.names.forget();
+                self.lanes.forget();
+                Err(self.explain(error))
+            }
+        }
+    }
+
+    /// One transaction; it is rolled back when it is dropped before its commit. Returns the highest ticket in it.
+    fn transact(&mut self, writes: &[Write]) -> Result<u64, CommitError> {
+        let batch = Batch::new(writes);
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        write_outbox(&transaction, &mut self.names, &mut self.lanes, &batch.outbox)?;
+        for row in batch.out_lanes.values() {
+            self.lanes.put(&transaction, row)?;
+        }
+        let mut last_ticket = 0;
+        for (ticket, change) in &batch.inbox {
+            inbox::apply(&transaction, &mut self.names, *ticket, change)?;
+            if change.accept.is_some() {
+                last_ticket = last_ticket.max(ticket.0);
+            }
+        }
+        for ((lane, epoch), row) in &batch.in_lanes {
+            match row {
+                Some(row) => in_lanes::put(&transaction, row)?,
+                None => in_lanes::remove(&transaction, lane, *epoch)?,
+            }
+        }
+        for (row, spoke) in batch.peers.values() {
+            peers::put(&transaction, row, spoke.map_or("", |spoke| &spoke.info))?;
+        }
+        meta::count(&transaction, columns::ordered("ticket", last_ticket)?)?;
+        transaction.commit()?;
+        Ok(last_ticket)
+    }
+
+    /// SQLite tells a full quota and a full file system during a sync as a mere I/O error: trying to write tells which.
+    fn explain(&self, error: CommitError) -> CommitError {
+        match error {
+            CommitError::Sqlite(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::SystemIoFailure) && is_full(&self.dir) =>
+            {
+                CommitError::Full
+            }
+            other => other,
+        }
+    }
+
+    /// The next messages of an outgoing lane that are not final, in order of their numbers, above `after`: at most
+    /// `messages`, and not more than `bytes` of bodies beyond the first. Also says whether the lane has more.
+    pub(crate) fn load(
+        &mut self,
+        lane: &Lane,
+        after: Seq,
+        messages: usize,
+        bytes: usize,
+    ) -> Result<(Vec<Queued>, bool), ReadError> {
+        match self.lanes.find(&self.connection, lane)? {
+            Some(id) => outbox::load(&self.connection, (lane, id), after, (messages, bytes)),
+            None => Ok((Vec::new(), false)),
+        }
+    }
+
+    /// At most `limit` messages of the outbox that are not final, whose number is above their lane's `sent` (the others are
+    /// for the receiver to judge) and whose deadline is not after `until`, the earliest first; and the deadline of the next
+    /// one after them.
+    pub(crate) fn sweep(&mut self, until: Wall, limit: usize) -> Result<Due, ReadError> {
+        outbox::sweep(&self.connection, until, limit)
+    }
+
+    /// Where a message of the outbox is.
+    pub(crate) fn find(&mut self, id: MessageId) -> Result<Option<Found>, ReadError> {
+        outbox::find(&self.connection, id)
+    }
+
+    /// A message of the inbox, with its body.
+    pub(crate) fn inbox_message(&mut self, ticket: Ticket) -> Result<Option<Message>, ReadError> {
+        Ok(inbox::get(&self.connection, ticket)?.map(|row| row.message))
+    }
+}
+
+fn write_outbox(
+    connection: &Connection,
+    names: &mut Names,
+    lanes: &mut OutLanes,
+    writes: &[&Write],
+) -> Result<(), CommitError> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let mut insert = connection.prepare_cached(outbox::INSERT)?;
+    let mut row_of = connection.prepare_cached(outbox::ROW)?;
+    let mut end = connection.prepare_cached(outbox::END)?;
+    let mut put = connection.prepare_cached(progress::END)?;
+    for write in writes {
+        match write {
+            Write::Submit { message, seq } => {
+                let lane = lanes.id(connection, &message.lane())?;
+                let sender = names.id(connection, message.from.as_str())?;
+                outbox::insert(&mut insert, message, *seq, lane, sender)?;
+            }
+            Write::End { id, attempts, history, outcome } => {
+                let row = outbox::row_of(&mut row_of, *id)?;
+                if let Some(row) = row
+                    && outbox::end(&mut end, row, outcome.state)?
+                {
+                    progress::end(connection, &mut put, row, (*attempts, history), outcome)?;
+                }
+            }
+            Write::Progress { id, state, attempts, history } => {
+                if let Some(row) = outbox::row_of(&mut row_of, *id)?
+                    && outbox::is_open(connection, row)?
+                {
+                    progress::put(connection, row, state, *attempts, history)?;
+                }
+            }
+            Write::CancelWanted(id) => {
+                if let Some(row) = outbox::row_of(&mut row_of, *id)? {
+                    outbox::cancel(connection, row)?;
+                }
+            }
+            // The batch has sorted these into their own tables.
+            Write::OutLane(_)
+            | Write::Peer(_)
+            | Write::Accept(_)
+            | Write::Started { .. }
+            | Write::Ended { .. }
+            | Write::Forget(_)
+            | Write::InLane(_)
+            | Write::DropInLane { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is no room for even a small file.
+fn is_full(dir: &Path) -> bool {
+    let probe = dir.join(".room");
+    let tried = std::fs::File::create(&probe)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, &[0; 64 * 1024]).and_then(|()| file.sync_all()));
+    if let Err(error) = std::fs::remove_file(&probe) {
+        tracing::debug!(%error, "the probe for room could not be removed");
+    }
+    let full = |error: &std::io::Error| {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(error.kind(), StorageFull | QuotaExceeded)
+    };
+    tried.is_err_and(|error| full(&error))
+}
