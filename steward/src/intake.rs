@@ -3,8 +3,13 @@
 //!
 //! It never sends: what is accepted waits in the outbox for the engine.
 
+mod holders;
 pub(crate) mod ids;
+pub(crate) mod inmsg;
 pub(crate) mod input;
+mod rejected;
+mod split;
+mod taken;
 
 use std::sync::Arc;
 use std::time::Duration;
