@@ -1,7 +1,9 @@
 //! The `steward` binary: parses and calls.
 
+mod api;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod broker;
+mod cli;
 mod clock;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod config;
@@ -14,4 +16,6 @@ mod store;
 mod supervise;
 mod view;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -252,8 +252,8 @@ impl Opt {
     /// The option on the command line. Values stay text here: `config.rs` reads them from every source alike.
     pub(crate) fn arg(&self) -> Arg {
         let help = match self.default {
-            "" => format!("{} [env: {}]", self.help, self.variable()),
-            default => format!("{} [default: {default}] [env: {}]", self.help, self.variable()),
+            "" => self.help.to_owned(),
+            default => format!("{} [default: {default}]", self.help),
         };
         let arg = Arg::new(self.name).long(self.flag()).value_name(self.value).help(help).help_heading(self.group);
         match self.takes {
@@ -279,7 +279,7 @@ pub(crate) fn config_arg() -> Arg {
     Arg::new("config")
         .long("config")
         .value_name("FILE")
-        .help("A TOML file with options under the same names, e.g. brokerAddress = \"10.0.0.1:4222\" [env: STEWARD_CONFIG]")
+        .help("A TOML file with options under the same names, e.g. brokerAddress = \"10.0.0.1:4222\"")
         .help_heading(GLOBAL_GROUP)
         .global(true)
 }

@@ -1,0 +1,3 @@
+//! The HTTP API over the unix socket in the node's directory.
+
+pub(crate) mod client;

@@ -1,0 +1,127 @@
+//! `steward messages`: what was sent from here, newest first. It only looks; without a running node it reads the store.
+
+use anstyle::Style;
+use protocol::name::NodeName;
+use protocol::outcome::{Final, State};
+
+use super::exit::Exit;
+use super::output::{self, Output};
+use super::source::Source;
+use super::table::Table;
+use super::{Context, Verb, wait_for, when};
+use crate::engine::Filter;
+use crate::view::MessageView;
+
+/// A terminal of at least so many columns has room for whole ids.
+const WIDE_COLUMNS: usize = 130;
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub(super) struct Messages {
+    /// Only those to or from this node
+    #[arg(long, value_name = "NAME")]
+    node: Option<NodeName>,
+    /// Only those in this state: queued, sent, stored, running, fetching, done, failed, timed_out, refused, expired,
+    /// interrupted, cancelled or undeliverable
+    #[arg(long, value_name = "STATE", value_parser = state)]
+    state: Option<String>,
+    /// Only those accepted since then: 10m (ago), 10:42, 2026-11-22, 2026-11-22T10:42Z
+    #[arg(long, value_name = "WHEN", value_parser = when::read_since)]
+    since: Option<jiff::Timestamp>,
+    /// At most so many, the newest
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verb for Messages {
+    const NAME: &'static str = "messages";
+    const ABOUT: &'static str = "List the messages that were sent from here, newest first";
+    const MORE: &'static str = "\
+Examples:
+  steward messages --node ship2 --state queued
+  steward messages --since 1h --json | jq -r 'select(.state == \"failed\") | .id'
+`steward show ID` has all of one message; the beginning or the end of an id is enough.";
+
+    fn run(self, context: Context) -> anyhow::Result<Exit> {
+        let dir = context.dir()?;
+        wait_for(async {
+            let filter = Filter {
+                node: self.node.map(|node| node.to_string()),
+                state: self.state,
+                since_ms: self.since.map(|since| u64::try_from(since.as_millisecond()).unwrap_or(0)),
+                limit: self.limit,
+            };
+            let messages = Source::open(&dir).await?.messages(&filter).await?;
+            let mut output = Output::stdout();
+            if self.json {
+                for message in &messages {
+                    output.json(message)?;
+                }
+            } else {
+                print(&messages, &mut output)?;
+            }
+            output.flush()?;
+            if messages.len() == self.limit && !self.json {
+                output::note(&format!("these are the newest {}; --limit shows more", self.limit));
+            }
+            Ok(Exit::OK)
+        })
+    }
+}
+
+fn print(messages: &[MessageView], output: &mut Output) -> anyhow::Result<()> {
+    if messages.is_empty() {
+        output::note("no messages");
+        return Ok(());
+    }
+    let is_short = output.width().is_some_and(|columns| columns < WIDE_COLUMNS);
+    let mut table = Table::new(&["ID", "TIME", "TO", "STATE", "EXIT", "METHOD", "DATA"], "STATE");
+    for message in messages {
+        let id = if is_short { short(&message.id) } else { message.id.clone() };
+        let exit = message.exit_code.map_or_else(String::new, |code| code.to_string());
+        let data = match &message.reason {
+            Some(reason) => format!("{} ({reason})", message.data.join(" ")),
+            None => message.data.join(" "),
+        };
+        let time = when::local(&message.created_at);
+        let cells = [&id, &time, &message.to_node, &message.state, &exit, &message.method, &data];
+        table.row(&cells.map(String::as_str), style(&message.state));
+    }
+    Ok(table.print(output)?)
+}
+
+/// The last digits of an id: those of its beginning are the time, and much the same for neighbours.
+fn short(id: &str) -> String {
+    id.rsplit('-').next().unwrap_or(id).to_owned()
+}
+
+/// The colour of a state.
+pub(super) fn style(state: &str) -> Style {
+    match Final::parse(state) {
+        // Only a message without ACK ends as sent; any other has not ended then, and both look alike here.
+        Some(Final::Done | Final::Sent) => output::GOOD,
+        Some(
+            Final::Failed
+            | Final::TimedOut
+            | Final::Refused
+            | Final::Expired
+            | Final::Interrupted
+            | Final::Undeliverable,
+        ) => output::BAD,
+        Some(Final::Cancelled) => output::FAINT,
+        None => output::WAITS,
+    }
+}
+
+/// A state that exists.
+pub(super) fn state(text: &str) -> Result<String, String> {
+    let before = [State::Queued, State::Stored, State::Running, State::Fetching];
+    let mut states = before.iter().map(State::as_str).chain(Final::ALL.map(Final::as_str));
+    if states.any(|state| state == text) {
+        return Ok(text.to_owned());
+    }
+    Err("there is no such state".to_owned())
+}

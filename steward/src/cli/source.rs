@@ -1,0 +1,155 @@
+//! Where a look comes from: the node that runs in the directory, or its store where none runs. What changes anything
+//! needs the node.
+
+use std::path::Path;
+
+use protocol::message::MessageId;
+use protocol::outcome::Stream;
+
+use super::output::{self, Output};
+use crate::api::client::Client;
+use crate::engine::Filter;
+use crate::view::{MessageView, NodeView};
+
+/// Messages among which an abbreviated id is looked for, newest first.
+const RECENT_MESSAGES_MAX: usize = 10_000;
+
+/// The fewest digits of an abbreviated id.
+const ID_DIGITS_MIN: usize = 4;
+
+/// Where a look comes from.
+pub(super) enum Source {
+    /// The node that runs.
+    Node(Client),
+}
+
+impl Source {
+    /// The node in this directory, or what is stored there.
+    pub(super) async fn open(dir: &Path) -> anyhow::Result<Self> {
+        let client = Client::new(dir);
+        match client.get::<serde_json::Value>("/v1/info").await {
+            Ok(_) => Ok(Self::Node(client)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Messages, newest first.
+    pub(super) async fn messages(&self, filter: &Filter) -> anyhow::Result<Vec<MessageView>> {
+        match self {
+            Self::Node(client) => Ok(client.get(&messages_path(filter)).await?),
+        }
+    }
+
+    /// One message, with its history and the beginning of its output.
+    pub(super) async fn message(&self, id: &str) -> anyhow::Result<MessageView> {
+        match self {
+            Self::Node(client) => Ok(client.get(&format!("/v1/messages/{id}")).await?),
+        }
+    }
+
+    /// What is known of other nodes.
+    pub(super) async fn nodes(&self) -> anyhow::Result<Vec<NodeView>> {
+        match self {
+            Self::Node(client) => Ok(client.get("/v1/nodes").await?),
+        }
+    }
+
+    /// Copies an output as it is.
+    pub(super) async fn copy(&self, id: &str, stream: Stream, to: &mut Output) -> anyhow::Result<()> {
+        match self {
+            Self::Node(client) => {
+                let mut copied = 0;
+                copy(client, id, stream, to, &mut copied).await
+            }
+        }
+    }
+
+    /// The full id for what was typed: a whole one, or the beginning or the end of a recent one.
+    pub(super) async fn resolve(&self, typed: &str) -> anyhow::Result<String> {
+        if let Ok(id) = typed.parse::<MessageId>() {
+            return Ok(id.to_string());
+        }
+        let digits = digits(typed).ok_or_else(|| {
+            anyhow::anyhow!("{typed:?} is no message id: give a whole one, or at least {ID_DIGITS_MIN} digits of its beginning or end")
+        })?;
+        let recent = Filter { limit: RECENT_MESSAGES_MAX, ..Filter::default() };
+        let messages = self.messages(&recent).await?;
+        let fits: Vec<&MessageView> = messages.iter().filter(|message| matches(&message.id, &digits)).collect();
+        match fits.as_slice() {
+            [one] => Ok(one.id.clone()),
+            [] => anyhow::bail!("no message with the id {typed} is known here; `steward messages` lists the latest"),
+            many => {
+                let lines: Vec<String> = many.iter().take(10).map(|message| one_line(message)).collect();
+                anyhow::bail!("{} messages fit {typed}; give more of the id:\n{}", many.len(), lines.join("\n"))
+            }
+        }
+    }
+}
+
+/// Copies an output from the node, from byte `copied` on, and counts on: when it fails in the middle, a second call
+/// goes on where the first one stopped.
+pub(super) async fn copy(
+    client: &Client,
+    id: &str,
+    stream: Stream,
+    to: &mut Output,
+    copied: &mut u64,
+) -> anyhow::Result<()> {
+    let mut answer = client.stream(&format!("/v1/messages/{id}/{}", stream.as_str())).await?;
+    let mut skip = *copied;
+    while let Some(bytes) = answer.chunk().await? {
+        let known = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
+        skip -= known as u64;
+        to.bytes(&bytes[known..])?;
+        *copied += (bytes.len() - known) as u64;
+    }
+    Ok(to.flush()?)
+}
+
+fn messages_path(filter: &Filter) -> String {
+    let mut path = format!("/v1/messages?limit={}", filter.limit);
+    if let Some(node) = &filter.node {
+        path.push_str(&format!("&node={node}"));
+    }
+    if let Some(state) = &filter.state {
+        path.push_str(&format!("&state={state}"));
+    }
+    if let Some(since_ms) = filter.since_ms {
+        path.push_str(&format!("&since={}", crate::clock::rfc3339(protocol::time::Wall(since_ms))));
+    }
+    path
+}
+
+/// The hexadecimal digits of an abbreviated id, as `messages` prints it or as it was typed.
+fn digits(typed: &str) -> Option<String> {
+    let digits: String = typed.trim_matches('…').chars().filter(|c| *c != '-').collect();
+    let is_id = digits.len() >= ID_DIGITS_MIN && digits.chars().all(|c| c.is_ascii_hexdigit());
+    is_id.then(|| digits.to_ascii_lowercase())
+}
+
+fn matches(id: &str, digits: &str) -> bool {
+    let id = id.replace('-', "");
+    id.starts_with(digits) || id.ends_with(digits)
+}
+
+fn one_line(message: &MessageView) -> String {
+    output::one_line(&format!("  {}  {}  {}  {}", message.id, message.to_node, message.method, message.state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_may_be_abbreviated_at_either_end() {
+        let id = "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b";
+        for typed in ["0193a1b2", "0193A1B2-C3", "2e3f4a5b", "…0c1d2e3f4a5b", "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"]
+        {
+            assert!(matches(id, &digits(typed).unwrap()), "{typed}");
+        }
+        assert!(!matches(id, &digits("a1b2").unwrap()));
+        for typed in ["", "abc", "ship1", "…", "0193a1b2*"] {
+            assert_eq!(digits(typed), None, "{typed}");
+        }
+    }
+}
