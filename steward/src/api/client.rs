@@ -282,3 +282,6 @@ impl Answer {
 fn lost(error: hyper::Error) -> ClientError {
     ClientError::Lost(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,7 @@ fn print(messages: &[MessageView], output: &mut Output) -> anyhow::Result<()> {
 }
 
 /// The last digits of an id: those of its beginning are the time, and much the same for neighbours.
-fn short(id: &str) -> String {
+pub(super) fn short(id: &str) -> String {
     id.rsplit('-').next().unwrap_or(id).to_owned()
 }
 

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::results::Sent;
 use crate::cli::output::{self, Output};
-use crate::cli::{table, when};
+use crate::cli::{messages, table, when};
 use crate::view::NodeView;
 
 /// How often the line is redrawn.
@@ -56,7 +58,7 @@ impl Progress {
         let Some(width) = self.stderr.width() else { return self.tell(sent) };
         self.turn += 1;
         let spinner = SPINNER[self.turn % SPINNER.len()];
-        let line = table::cut(&format!("{spinner} {}", output::one_line(&self.text(sent))), width.saturating_sub(1));
+        let line = table::cut(&format!("{spinner} {}", self.text(sent, width)), width.saturating_sub(1));
         self.is_drawn = true;
         // A line that can't be drawn is none that anybody misses.
         self.stderr.bytes(format!("\r\x1b[2K{line}").as_bytes()).unwrap_or_default();
@@ -83,25 +85,32 @@ impl Progress {
     fn absence(&self, name: &str) -> Option<String> {
         let node = self.nodes.get(name)?;
         let is_absent = matches!(&*node.presence, "away" | "stopped" | "silent");
-        is_absent.then(|| match node.because.starts_with(&node.presence) {
-            true => format!("{name} is {}", node.because),
-            false => format!("{name} is {} ({})", node.presence, node.because),
+        // "away since 10:42, nobody listens": the beginning is enough here, `steward nodes` has the rest.
+        let because = node.because.split(',').next().unwrap_or_default();
+        is_absent.then(|| match because.starts_with(&node.presence) {
+            true => format!("{name} is {because}"),
+            false => format!("{name} is {} ({because})", node.presence),
         })
     }
 
-    fn text(&self, sent: &[Sent]) -> String {
+    fn text(&self, sent: &[Sent], width: usize) -> String {
         if self.is_gone {
             return "waiting for the node here to be back; Ctrl-C leaves it all to it".to_owned();
         }
         let open: Vec<&Sent> = sent.iter().filter(|message| !message.is_over()).collect();
         let Some(first) = open.first() else { return String::new() };
         if sent.len() == 1 {
-            return format!("{}; Ctrl-C leaves it {} as {}", self.state(first), first.left_as(), first.id);
+            let text = output::one_line(&format!("{}; Ctrl-C leaves it {}", self.state(first), first.left_as()));
+            let whole = format!("{text} as {}", first.id);
+            // The spinner takes two columns, and the last column stays free. The end of an id is enough for `show`.
+            let is_room = whole.width() + 3 <= width;
+            return if is_room { whole } else { format!("{text} as …{}", messages::short(&first.id)) };
         }
         let states: Vec<String> = open.iter().take(3).map(|message| self.state(message)).collect();
         let more = if open.len() > states.len() { ", …" } else { "" };
         let ended = sent.len() - open.len();
-        format!("{ended} of {} ended; {}{more}; Ctrl-C leaves the rest to the node", sent.len(), states.join(", "))
+        let text = format!("{ended} of {} ended; {}{more}; Ctrl-C leaves the rest", sent.len(), states.join("; "));
+        output::one_line(&text)
     }
 
     /// What one message waits for.

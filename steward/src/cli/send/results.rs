@@ -168,6 +168,8 @@ impl Show<'_> {
             let state = self.stdout.paint(messages::style(&view.state), &view.state);
             let node = self.stdout.paint(output::STRONG, &view.to_node);
             self.stdout.line(&format!("── {node}: {state}{}", output::one_line(&show::result(&view))))?;
+            // Before anything of it on the other stream.
+            self.stdout.flush()?;
         }
         self.copy(&view, Stream::Stdout, view.stdout_bytes).await?;
         self.copy(&view, Stream::Stderr, view.stderr_bytes).await?;
@@ -241,14 +243,25 @@ impl Show<'_> {
 
     /// What goes on without us, and how to look at it.
     fn leave(self) -> Exit {
-        for sent in self.sent.iter().filter(|sent| !sent.is_over()) {
-            let (node, id) = (&sent.node, &sent.id);
-            output::note(&format!("{node}: left {} as {id}; steward show {id}, steward cancel {id}", sent.left_as()));
+        let left: Vec<&Sent> = self.sent.iter().filter(|sent| !sent.is_over()).collect();
+        for sent in left.iter().take(LEFT_LISTED_MAX) {
+            output::note(&format!("{}: left {} as {}", sent.node, sent.left_as(), sent.id));
+        }
+        if left.len() > LEFT_LISTED_MAX {
+            output::note(&format!("and {} more: steward messages", left.len() - LEFT_LISTED_MAX));
+        }
+        if let Some(first) = left.first() {
+            let id = &first.id;
+            output::note(&format!("steward show {id} tells what becomes of it, steward cancel {id} takes it back"));
         }
         Exit(exit::CTRL_C)
     }
 }
 
+/// Messages that are named when they are left to the node.
+const LEFT_LISTED_MAX: usize = 20;
+
+/// The pause before an output is asked for again when the node has stopped in the middle.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Asks until the node is there to answer.
