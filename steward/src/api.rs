@@ -1,3 +1,201 @@
-//! The HTTP API over the unix socket in the node's directory.
+//! The HTTP API on `steward.sock`, which the command line uses; JSON in and out.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `POST /v1/messages` with an array of messages | `{"ids": […]}` once they are durable; 422 with `errors` by message if one makes no sense, and then none is accepted |
+//! | `GET /v1/messages?node&state&since&limit` | messages, newest first |
+//! | `GET /v1/messages/{id}` | a message with its history and the beginning of its output |
+//! | `GET /v1/messages/{id}/stdout`, `…/stderr` | the output as it is |
+//! | `GET /v1/messages/{id}/events` | the message as a JSON line, now and after each change, until it has ended |
+//! | `POST /v1/messages/{id}/cancel` | the message, taken back |
+//! | `GET /v1/nodes` | what is known of other nodes |
+//! | `GET /v1/ps` | lanes and tasks |
+//! | `GET /v1/info` | this node |
+//!
+//! An error is `{"error": "…"}`: 400 and 422 for what makes no sense, 404 for what isn't there, 503 while the node stops,
+//! 507 when the disk is full.
 
 pub(crate) mod client;
+mod messages;
+pub(crate) mod serve;
+pub(crate) mod socket;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use crate::engine::{EngineError, EngineHandle, Input};
+use crate::intake::{Fault, Intake, IntakeError};
+use crate::supervise::Supervisor;
+use crate::view::{NodeView, ProcessView};
+
+/// The largest request body, in bytes.
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// All request bodies that are read at the same time, in KiB; more wait.
+const BODIES_KIB_MAX: usize = 128 * 1024;
+
+/// How long a request body may take.
+const BODY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a message that is followed is looked at even if nothing is reported.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What the socket allows.
+const LIMITS: serve::Limits = serve::Limits { connections: 256, idle: Duration::from_secs(60) };
+
+/// This node, as `GET /v1/info` shows it. Field names are a public interface: add, never rename.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InfoView {
+    /// Its name.
+    pub(crate) node: String,
+    /// The version of steward.
+    pub(crate) version: String,
+    /// Its process.
+    pub(crate) pid: u32,
+    /// When the process started.
+    pub(crate) started_at: String,
+    /// The broker's addresses.
+    pub(crate) broker: Vec<String>,
+    /// `up` or `down`.
+    pub(crate) link: String,
+    /// Its directory.
+    pub(crate) dir: String,
+    /// Where its metrics can be read.
+    pub(crate) metrics: Option<String>,
+    /// Where its profiles can be read.
+    pub(crate) profiling: Option<String>,
+}
+
+/// What the API needs of the node.
+#[derive(Clone)]
+pub(crate) struct Api {
+    /// Where messages go.
+    pub(crate) intake: Intake,
+    /// Who knows about messages, nodes and lanes.
+    pub(crate) engine: EngineHandle,
+    /// Who knows about tasks.
+    pub(crate) supervisor: Supervisor,
+    /// The node's directory.
+    pub(crate) dir: PathBuf,
+    /// What the node is at this moment.
+    pub(crate) info: Arc<dyn Fn() -> InfoView + Send + Sync>,
+}
+
+/// What the handlers share.
+type Shared = Arc<Inner>;
+
+struct Inner {
+    intake: Intake,
+    engine: EngineHandle,
+    supervisor: Supervisor,
+    dir: PathBuf,
+    info: Arc<dyn Fn() -> InfoView + Send + Sync>,
+    bodies_kib: Semaphore,
+}
+
+impl Api {
+    /// Serves on `steward.sock` in the node's directory until the supervisor ends its tasks.
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let (socket, listener) = socket::listen(&self.dir).await?;
+        let supervisor = self.supervisor.clone();
+        serve::serve(listener, self.router(), LIMITS, "api connection", &supervisor).await;
+        drop(socket);
+        Ok(())
+    }
+
+    fn router(self) -> Router {
+        let Self { intake, engine, supervisor, dir, info } = self;
+        let shared = Inner { intake, engine, supervisor, dir, info, bodies_kib: Semaphore::new(BODIES_KIB_MAX) };
+        Router::new()
+            .route("/v1/messages", get(messages::list).post(messages::send))
+            .route("/v1/messages/{id}", get(messages::show))
+            .route("/v1/messages/{id}/events", get(messages::events))
+            .route("/v1/messages/{id}/cancel", post(messages::cancel))
+            .route("/v1/messages/{id}/{stream}", get(messages::output))
+            .route("/v1/nodes", get(nodes))
+            .route("/v1/ps", get(processes))
+            .route("/v1/info", get(info_view))
+            .fallback(messages::unknown)
+            .layer(DefaultBodyLimit::disable())
+            .with_state(Arc::new(shared))
+    }
+}
+
+async fn nodes(State(api): State<Shared>) -> Result<Json<Vec<NodeView>>, ApiError> {
+    Ok(Json(api.engine.ask(Input::Nodes).await?))
+}
+
+async fn processes(State(api): State<Shared>) -> Result<Json<Vec<ProcessView>>, ApiError> {
+    let mut all = api.engine.ask(Input::Lanes).await?;
+    all.extend(api.supervisor.list());
+    Ok(Json(all))
+}
+
+async fn info_view(State(api): State<Shared>) -> Json<InfoView> {
+    Json((api.info)())
+}
+
+/// Why a request brought nothing.
+#[derive(Debug)]
+struct ApiError {
+    status: StatusCode,
+    error: String,
+    errors: Vec<Fault>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self { status, error: error.into(), errors: Vec::new() }
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        let status = if matches!(error, EngineError::Unknown(_)) {
+            StatusCode::NOT_FOUND
+        } else if matches!(error, EngineError::Stopping) {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else if matches!(error, EngineError::Store(_)) {
+            StatusCode::INSUFFICIENT_STORAGE
+        } else {
+            StatusCode::CONFLICT
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<IntakeError> for ApiError {
+    fn from(error: IntakeError) -> Self {
+        let text = error.to_string();
+        match error {
+            IntakeError::Invalid(errors) => Self { status: StatusCode::UNPROCESSABLE_ENTITY, error: text, errors },
+            IntakeError::Engine { accepted, error } if accepted.is_empty() => error.into(),
+            IntakeError::Engine { error, .. } => Self { error: text, ..Self::from(error) },
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct No {
+            error: String,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            errors: Vec<Fault>,
+        }
+        (self.status, Json(No { error: self.error, errors: self.errors })).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -95,10 +95,18 @@ impl Intake {
 
     /// Accepts messages; returns their ids once they are durable. If one makes no sense, none is accepted.
     pub(crate) async fn submit(&self, inputs: Vec<MessageInput>) -> Result<Vec<MessageId>, IntakeError> {
+        self.submit_read(inputs.into_iter().map(Ok).collect()).await
+    }
+
+    /// The same for messages of which some could not even be read, with the reason.
+    pub(crate) async fn submit_read(
+        &self,
+        inputs: Vec<Result<MessageInput, String>>,
+    ) -> Result<Vec<MessageId>, IntakeError> {
         let mut messages = Vec::with_capacity(inputs.len());
         let mut faults = Vec::new();
         for (index, input) in inputs.into_iter().enumerate() {
-            match input.check(ids::next(), &self.defaults) {
+            match input.and_then(|input| input.check(ids::next(), &self.defaults)) {
                 Ok(message) => messages.push(message),
                 Err(error) if faults.len() < FAULTS_MAX => faults.push(Fault { index, error }),
                 Err(_) => break,

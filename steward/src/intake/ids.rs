@@ -2,7 +2,7 @@
 //! and the place in it, so that reading a file a second time gives the same ids and the engine knows them again.
 //!
 //! ```text
-//! 48 bits time in ms │ 4 version │ 12 counter │ 2 variant │ 34 random │ 28 place in the file, or random
+//! 48 bits time in ms │ 4 version │ 12 counter │ 2 variant │ 34 random │ 28 random, or random + place in the file
 //! ```
 
 use std::fmt;
@@ -18,10 +18,10 @@ use crate::clock;
 /// shortest is `{"toNode":"a","commandOrEvent":"EventACK","method":"b"}`, 54 bytes.
 const PLACE_BYTES: u64 = 32;
 
-/// Bits of a place.
-const PLACE_BITS: u32 = 28;
+/// Bits of a place. An id has one more, so that it can begin anywhere: people know ids by their last digits.
+const PLACE_BITS: u32 = 27;
 
-/// The longest file that can be read, in bytes (8 GiB): one place for each message.
+/// The longest file that can be read, in bytes (4 GiB): one place for each message.
 pub(crate) const FILE_BYTES_MAX: u64 = PLACE_BYTES << PLACE_BITS;
 
 /// Milliseconds (48 bits) and counter (12 bits) of the last id that was made here.
@@ -44,12 +44,12 @@ pub(crate) struct FileId(MessageId);
 impl FileId {
     /// A new one, higher than all before.
     pub(crate) fn next() -> Self {
-        Self(MessageId(next().0 >> PLACE_BITS << PLACE_BITS))
+        Self(MessageId(next().0 & !(1 << PLACE_BITS)))
     }
 
     /// The id of the message that begins at this byte, which must be below [`FILE_BYTES_MAX`].
     pub(crate) fn message(self, offset: u64) -> MessageId {
-        MessageId(self.0.0 | u128::from((offset / PLACE_BYTES) & ((1 << PLACE_BITS) - 1)))
+        MessageId(self.0.0 + u128::from((offset / PLACE_BYTES) & ((1 << PLACE_BITS) - 1)))
     }
 
     /// When it was made, in milliseconds since the Unix epoch.
@@ -59,7 +59,7 @@ impl FileId {
 
     /// A part of it that is another for each file of the same millisecond.
     pub(crate) fn tag(self) -> u32 {
-        u32::try_from(self.0.0 >> PLACE_BITS & 0xff_ffff).unwrap_or(0)
+        u32::try_from(self.0.0 & 0xff_ffff).unwrap_or(0)
     }
 }
 

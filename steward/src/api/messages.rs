@@ -1,0 +1,296 @@
+//! What the API says and does about messages.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Json, response};
+use futures_util::stream;
+use protocol::message::MessageId;
+use protocol::outcome::{Final, State as MessageState, Stream};
+use protocol::step::Report;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{ApiError, BODY_BYTES_MAX, BODY_LIMIT, LOOK_AGAIN, Shared};
+use crate::engine::{EngineError, Filter, Input};
+use crate::intake::MessageInput;
+use crate::view::MessageView;
+
+/// Messages in a list when nobody says how many, and at most.
+const LIST_DEFAULT: usize = 50;
+/// See [`LIST_DEFAULT`].
+const LIST_MAX: usize = 100_000;
+
+/// Bytes of each stream that stand in the JSON of a message. The whole of it can be read at `…/stdout` and `…/stderr`.
+const OUTPUT_TEXT_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of an output that are read at once.
+const BLOCK_BYTES: usize = 128 * 1024;
+
+/// The answer to messages that are accepted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Accepted {
+    /// In the order of the request.
+    pub(crate) ids: Vec<String>,
+}
+
+/// `POST /v1/messages`: an array of messages, or one.
+pub(super) async fn send(State(api): State<Shared>, request: Request) -> Result<Json<Accepted>, ApiError> {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length: usize = length.unwrap_or(BODY_BYTES_MAX);
+    if length > BODY_BYTES_MAX {
+        return Err(too_large());
+    }
+    // The bodies of all requests together have a limit as well.
+    let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
+    let room = api.bodies_kib.acquire_many(kib).await.map_err(|_| ApiError::from(EngineError::Stopping))?;
+    let body = tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX));
+    let body = match body.await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return Err(too_large()),
+        Err(_) => return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the request did not come to its end")),
+    };
+    let inputs = read(&body)?;
+    drop(body);
+    let ids = api.intake.submit_read(inputs).await?;
+    drop(room);
+    Ok(Json(Accepted { ids: ids.iter().map(MessageId::to_string).collect() }))
+}
+
+fn too_large() -> ApiError {
+    let text = format!("the request has more than {BODY_BYTES_MAX} bytes; send the messages in several requests");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+}
+
+fn read(body: &[u8]) -> Result<Vec<Result<MessageInput, String>>, ApiError> {
+    let one = |text: &RawValue| serde_json::from_str::<MessageInput>(text.get()).map_err(|error| error.to_string());
+    let bad = |error: serde_json::Error| {
+        ApiError::new(StatusCode::BAD_REQUEST, format!("the request is no JSON array of messages: {error}"))
+    };
+    if body.trim_ascii_start().starts_with(b"{") {
+        return Ok(vec![one(serde_json::from_slice(body).map_err(bad)?)]);
+    }
+    let texts: Vec<&RawValue> = serde_json::from_slice(body).map_err(bad)?;
+    Ok(texts.into_iter().map(one).collect())
+}
+
+/// What may stand behind `/v1/messages?`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    node: Option<String>,
+    state: Option<String>,
+    since: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/messages`: newest first.
+pub(super) async fn list(
+    State(api): State<Shared>,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Vec<MessageView>>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    if let Some(state) = query.state.as_deref().filter(|state| !is_state(state)) {
+        let states = states().join(", ");
+        return Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            format!("no state is called {state:?}; there are {states}"),
+        ));
+    }
+    let filter = Filter {
+        node: query.node,
+        state: query.state,
+        since_ms: query.since.as_deref().map(since).transpose()?,
+        limit: query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX),
+    };
+    Ok(Json(api.engine.ask(|reply| Input::List(filter, reply)).await?))
+}
+
+fn states() -> Vec<&'static str> {
+    use MessageState::{Fetching, Queued, Running, Stored};
+    let open = [Queued, Stored, Running, Fetching];
+    open.iter().map(MessageState::as_str).chain(Final::ALL.into_iter().map(Final::as_str)).collect()
+}
+
+fn is_state(text: &str) -> bool {
+    states().contains(&text)
+}
+
+/// RFC 3339, or milliseconds since the Unix epoch.
+fn since(text: &str) -> Result<u64, ApiError> {
+    let bad = || {
+        let text = format!("since={text:?} is no time; write it as 2026-11-22T10:42:00Z");
+        ApiError::new(StatusCode::BAD_REQUEST, text)
+    };
+    match text.parse() {
+        Ok(millis) => Ok(millis),
+        Err(_) => {
+            let time: jiff::Timestamp = text.parse().map_err(|_| bad())?;
+            u64::try_from(time.as_millisecond()).map_err(|_| bad())
+        }
+    }
+}
+
+fn id(text: &str) -> Result<MessageId, ApiError> {
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(80).collect();
+        ApiError::new(StatusCode::BAD_REQUEST, format!("{shown:?} is no message id; ids are UUIDs"))
+    })
+}
+
+/// `GET /v1/messages/{id}`: with history and the beginning of the output.
+pub(super) async fn show(State(api): State<Shared>, Path(text): Path<String>) -> Result<Json<MessageView>, ApiError> {
+    let id = id(&text)?;
+    let mut view = api.engine.ask(|reply| Input::Show(id, reply)).await?;
+    if view.stdout.is_none() && view.stdout_bytes > 0 {
+        view.stdout = beginning(&api, id, Stream::Stdout).await;
+    }
+    if view.stderr.is_none() && view.stderr_bytes > 0 {
+        view.stderr = beginning(&api, id, Stream::Stderr).await;
+    }
+    Ok(Json(view))
+}
+
+async fn beginning(api: &Shared, id: MessageId, stream: Stream) -> Option<String> {
+    let file = open_output(api, id, stream).await?;
+    let mut bytes = Vec::new();
+    match file.take(OUTPUT_TEXT_BYTES_MAX).read_to_end(&mut bytes).await {
+        Ok(_) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) => {
+            tracing::warn!(%id, stream = stream.as_str(), %error, "an output can't be read");
+            None
+        }
+    }
+}
+
+/// The file with a fetched output, or with what is there of it.
+async fn open_output(api: &Shared, id: MessageId, stream: Stream) -> Option<tokio::fs::File> {
+    let name = format!("out-{id}.{}", stream.as_str());
+    let whole: PathBuf = api.dir.join("blobs").join(&name);
+    match tokio::fs::File::open(&whole).await {
+        Ok(file) => Some(file),
+        Err(_) => tokio::fs::File::open(whole.with_file_name(format!("{name}.part"))).await.ok(),
+    }
+}
+
+/// `GET /v1/messages/{id}/stdout` and `…/stderr`: the bytes as they are.
+pub(super) async fn output(
+    State(api): State<Shared>,
+    Path((text, stream)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let id = id(&text)?;
+    let Some(stream) = Stream::ALL.into_iter().find(|known| known.as_str() == stream) else {
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "a message has stdout, stderr and events"));
+    };
+    let view = api.engine.ask(|reply| Input::Show(id, reply)).await?;
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    if let Some(file) = open_output(&api, id, stream).await {
+        return Ok((kind, Body::from_stream(blocks(file))).into_response());
+    }
+    let inline = match stream {
+        Stream::Stdout => view.stdout,
+        Stream::Stderr => view.stderr,
+    };
+    Ok((kind, inline.unwrap_or_default()).into_response())
+}
+
+fn blocks(file: tokio::fs::File) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> {
+    stream::try_unfold(file, |mut file| async move {
+        let mut block = bytes::BytesMut::with_capacity(BLOCK_BYTES);
+        let count = file.read_buf(&mut block).await?;
+        Ok((count > 0).then(|| (block.freeze(), file)))
+    })
+}
+
+/// `POST /v1/messages/{id}/cancel`: takes it back; the answer is the state that it has then.
+pub(super) async fn cancel(State(api): State<Shared>, Path(text): Path<String>) -> Result<Json<MessageView>, ApiError> {
+    let id = id(&text)?;
+    Ok(Json(api.engine.ask(|reply| Input::Cancel(id, reply)).await?))
+}
+
+/// `GET /v1/messages/{id}/events`: the message as a line of JSON, now and after each change, until it has ended.
+pub(super) async fn events(State(api): State<Shared>, Path(text): Path<String>) -> Result<Response, ApiError> {
+    let id = id(&text)?;
+    // First the ear, then the eye: no change is missed between the two.
+    let reports = api.engine.reports.subscribe();
+    let view = api.engine.ask(|reply| Input::Show(id, reply)).await?;
+    let follow = Follow { api, id, reports, last: None, next: Some(view) };
+    let lines = stream::unfold(follow, |mut follow| async move {
+        let line = follow.line().await?;
+        Some((Ok::<_, std::convert::Infallible>(line), follow))
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(lines)).into_response())
+}
+
+struct Follow {
+    api: Shared,
+    id: MessageId,
+    reports: broadcast::Receiver<Arc<Report>>,
+    last: Option<MessageView>,
+    next: Option<MessageView>,
+}
+
+impl Follow {
+    /// The next line; `None` at the end.
+    async fn line(&mut self) -> Option<String> {
+        if self.last.as_ref().is_some_and(|last| last.finished_at.is_some()) {
+            return None;
+        }
+        loop {
+            let view = match self.next.take() {
+                Some(view) => view,
+                None => {
+                    self.change().await?;
+                    self.api.engine.ask(|reply| Input::Show(self.id, reply)).await.ok()?
+                }
+            };
+            if self.last.as_ref() != Some(&view) {
+                let mut line = serde_json::to_string(&view).ok()?;
+                line.push('\n');
+                self.last = Some(view);
+                return Some(line);
+            }
+        }
+    }
+
+    /// Waits until the message may have changed. `None` when the node stops.
+    async fn change(&mut self) -> Option<()> {
+        let end = self.api.supervisor.token();
+        loop {
+            let report = tokio::select! {
+                () = end.cancelled() => return None,
+                // What a message waits for changes without a report about the message.
+                () = tokio::time::sleep(LOOK_AGAIN) => return Some(()),
+                report = self.reports.recv() => report,
+            };
+            match report {
+                Ok(report) if self.concerns(&report) => return Some(()),
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => return Some(()),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    fn concerns(&self, report: &Report) -> bool {
+        let to = self.last.as_ref().map_or("", |view| &view.to_node);
+        match report {
+            Report::Out { id, .. } => *id == self.id,
+            Report::Presence { peer, .. } | Report::StoreLost { peer } => peer.as_str() == to,
+            Report::In { .. } | Report::Conflict { .. } | Report::Dropped { .. } => false,
+        }
+    }
+}
+
+/// Anything else.
+pub(super) async fn unknown() -> response::Response {
+    ApiError::new(StatusCode::NOT_FOUND, "there is no such path; see /v1/info").into_response()
+}

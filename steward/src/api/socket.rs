@@ -1,0 +1,73 @@
+//! `steward.sock` in the node's directory: for the user who runs the node, and nobody else.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{UnixListener, UnixStream};
+
+use super::client::{SOCKET as NAME, socket_path};
+
+/// A socket that listens; its file goes with it.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    path: PathBuf,
+}
+
+/// Listens on the socket in this directory. A socket that is left over from a dead process is replaced; one that somebody
+/// answers on is not.
+///
+/// It is made in a folder that only we can enter, and moved when its mode is right: at no moment can anybody else
+/// connect. The path of that folder is short, whatever the node's directory is called (a socket's path has a limit).
+pub(crate) async fn listen(dir: &Path) -> io::Result<(Socket, UnixListener)> {
+    let path = dir.join(NAME);
+    if answers(dir).await? {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("another process answers on {}; one node owns a directory", path.display()),
+        ));
+    }
+    let folder = dir.join(format!(".{NAME}.{}", std::process::id()));
+    DirBuilder::new().mode(0o700).recursive(true).create(&folder)?;
+    let bound = bind(&folder).and_then(|listener| {
+        fs::rename(folder.join(NAME), &path)?;
+        Ok(listener)
+    });
+    fs::remove_dir_all(&folder)?;
+    Ok((Socket { path }, bound?))
+}
+
+fn bind(folder: &Path) -> io::Result<UnixListener> {
+    let made = folder.join(NAME);
+    match fs::remove_file(&made) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let open = File::open(folder)?;
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{NAME}", open.as_raw_fd()))?;
+    fs::set_permissions(&made, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn answers(dir: &Path) -> io::Result<bool> {
+    let (path, open) = socket_path(dir)?;
+    let connected = UnixStream::connect(path).await;
+    drop(open);
+    match connected {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "the socket's file is left behind");
+        }
+    }
+}
