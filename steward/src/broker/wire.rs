@@ -137,7 +137,7 @@ fn check_head(version: u64, from: &NodeName, to: &NodeName, subject: &subject::E
 }
 
 /// Refuses what is above its limit.
-fn limit(what: &'static str, found: usize, max: usize) -> Result<(), WireError> {
+pub(super) fn limit(what: &'static str, found: usize, max: usize) -> Result<(), WireError> {
     if found > max {
         return Err(WireError::Limit { what, found: found as u64, max: max as u64 });
     }

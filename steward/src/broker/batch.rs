@@ -1,0 +1,339 @@
+//! From effects to publishes: neighbours of one lane share an envelope, receipts for one sender share a body.
+//! Decides nothing about delivery and never touches the network, so it can be tested without one.
+//!
+//! Within one batch the messages of a lane and the receipts for a sender keep their order; between lanes, and between
+//! messages and controls, the order is free, as it is on any network.
+
+use std::collections::HashMap;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use protocol::event::{Control, Hello, Item, Occasion, Ticket};
+use protocol::message::{Epoch, Incarnation, MessageId, Seq};
+use protocol::name::{Lane, NodeName};
+use protocol::outcome::Receipt;
+use protocol::step::Effect;
+
+use super::wire::pack::Packer;
+use super::wire::receipts::Teller;
+use super::wire::{self, BODY_BYTES_MAX, ITEMS_MAX, TICKETS_MAX, WireError, subject};
+
+/// What a body has beside its messages or receipts, and a publish beside its body, in bytes at most.
+const HEAD_BYTES_MAX: usize = 1024;
+
+/// The longest envelope that is put together from several messages, in bytes. Longer ones save nothing more and delay
+/// whatever comes behind them.
+const GROUP_BYTES_MAX: usize = 256 * 1024;
+
+/// One publish.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) subject: String,
+    pub(crate) reply: Option<String>,
+    pub(crate) headers: Option<HeaderMap>,
+    pub(crate) body: Bytes,
+}
+
+impl Outgoing {
+    /// What it costs on the link, roughly, in bytes.
+    pub(crate) fn cost(&self) -> usize {
+        self.body.len() + self.subject.len() + 128
+    }
+}
+
+/// A publish, and what its arrival at the broker means.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) outgoing: Outgoing,
+    /// The lane and the last number of NACK messages, whose way ends at the broker.
+    pub(crate) handed: Option<(Lane, Seq)>,
+    /// How many messages or receipts it has.
+    pub(crate) items: usize,
+}
+
+/// Something that can't be sent to anybody.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unsendable {
+    /// The message, where there is one.
+    pub(crate) id: Option<MessageId>,
+    /// Whom it was for.
+    pub(crate) to: NodeName,
+    /// Why.
+    pub(crate) why: String,
+}
+
+/// What became of a batch of effects.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) publishes: Vec<Publish>,
+    pub(crate) unsendable: Vec<Unsendable>,
+}
+
+/// What the sizes of publishes depend on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// The broker's limit for one publish, in bytes.
+    pub(crate) payload_max: usize,
+    /// What the link takes at once, in bytes: no group is made longer than that.
+    pub(crate) group_max: usize,
+}
+
+/// Makes publishes of effects.
+#[derive(Debug)]
+pub(crate) struct Batcher {
+    teller: Teller,
+    central: NodeName,
+    packer: Packer,
+}
+
+/// Whom an open group is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Whom {
+    Lane(Lane, Option<Incarnation>),
+    Sender(NodeName, Epoch),
+    Confirm(NodeName, Option<Incarnation>),
+}
+
+/// A body that grows.
+#[derive(Debug)]
+struct Group {
+    whom: Whom,
+    parts: Vec<u8>,
+    tickets: Vec<Ticket>,
+    count: usize,
+    floor: Seq,
+    last: Seq,
+    id: Option<MessageId>,
+}
+
+/// The groups of a batch in the order of their beginning, and which of them still grow.
+#[derive(Debug, Default)]
+struct Groups {
+    all: Vec<Group>,
+    open: HashMap<Whom, usize>,
+}
+
+impl Groups {
+    /// The group in which `bytes` more for `whom` have room, with a comma behind what is there.
+    fn room(&mut self, whom: Whom, bytes: usize, bytes_max: usize, after: Option<Seq>) -> Option<&mut Group> {
+        let fits = |group: &Group| {
+            group.count < ITEMS_MAX
+                && group.parts.len() + bytes < bytes_max
+                && group.tickets.len() < TICKETS_MAX
+                && after.is_none_or(|seq| group.last < seq)
+        };
+        let open = self.open.get(&whom).copied().filter(|index| self.all.get(*index).is_some_and(fits));
+        let index = match open {
+            Some(index) => index,
+            None => {
+                let (parts, tickets) = (Vec::with_capacity(bytes), Vec::new());
+                let group =
+                    Group { whom: whom.clone(), parts, tickets, count: 0, floor: Seq(0), last: Seq(0), id: None };
+                self.all.push(group);
+                self.open.insert(whom, self.all.len() - 1);
+                self.all.len() - 1
+            }
+        };
+        let group = self.all.get_mut(index)?;
+        if !group.parts.is_empty() {
+            group.parts.push(b',');
+        }
+        Some(group)
+    }
+}
+
+impl Batcher {
+    /// A batcher for the process `teller`, whose announcements also go to `central`.
+    pub(crate) fn new(teller: Teller, central: NodeName) -> Self {
+        Self { teller, central, packer: Packer::default() }
+    }
+
+    /// The publishes for `effects`; those of other tasks are not looked at. `commits` is how far our store is.
+    pub(crate) fn batch(
+        &mut self,
+        effects: impl IntoIterator<Item = Effect>,
+        commits: u64,
+        sizes: Sizes,
+        hello: &dyn Fn(Occasion) -> Hello,
+    ) -> Batch {
+        self.teller.commits = commits;
+        let bytes_max = sizes.group_max.min(sizes.payload_max).min(GROUP_BYTES_MAX).saturating_sub(HEAD_BYTES_MAX);
+        let mut batch = Batch::default();
+        let mut groups = Groups::default();
+        let mut controls = Vec::new();
+        let mut scratch = Vec::new();
+        for effect in effects {
+            scratch.clear();
+            match effect {
+                Effect::Publish { lane, to, floor, item } => {
+                    let added = add_item(&mut groups, &mut scratch, bytes_max, lane.clone(), to, floor, &item);
+                    if let Err(error) = added {
+                        let (id, why) = (Some(item.id), error.to_string());
+                        batch.unsendable.push(Unsendable { id, to: lane.peer, why });
+                    }
+                }
+                Effect::Receipt { to, epoch, ticket, receipt } => {
+                    let added = add_receipt(&mut groups, &mut scratch, bytes_max, to.clone(), epoch, ticket, &receipt);
+                    if let Err(error) = added {
+                        batch.unsendable.push(Unsendable { id: Some(receipt.id), to, why: error.to_string() });
+                    }
+                }
+                Effect::Control { to, incarnation, control: Control::Confirm(tickets) } => {
+                    for ticket in tickets {
+                        if let Some(group) = groups.room(Whom::Confirm(to.clone(), incarnation), 0, bytes_max, None) {
+                            group.tickets.push(ticket);
+                        }
+                    }
+                }
+                Effect::Control { to, incarnation, control } => controls.push((to, incarnation, control)),
+                Effect::Announce(occasion) => self.announce(&hello(occasion), sizes, &mut batch),
+                Effect::Accepted(_)
+                | Effect::Watch(..)
+                | Effect::Start(_)
+                | Effect::StartUnrecorded { .. }
+                | Effect::Kill(_)
+                | Effect::Discard(_)
+                | Effect::Load { .. }
+                | Effect::Sweep(_)
+                | Effect::Seal { .. }
+                | Effect::Receive { .. }
+                | Effect::Report(_) => {}
+            }
+        }
+        for group in groups.all {
+            self.close(group, sizes, &mut batch);
+        }
+        for (to, incarnation, control) in controls {
+            self.control(&to, incarnation, &control, sizes, &mut batch);
+        }
+        batch
+    }
+
+    fn close(&mut self, group: Group, sizes: Sizes, batch: &mut Batch) {
+        let Group { whom, parts, tickets, count, floor, last, id } = group;
+        let from = &self.teller.from;
+        let (to, subject, body, handed) = match whom {
+            Whom::Lane(lane, to) => {
+                let body = wire::envelope::encode(from, self.teller.epoch, &lane, to, floor, &parts);
+                let subject = subject::messages(&lane);
+                let peer = lane.peer.clone();
+                (peer, subject, body, (!lane.kind.wants_ack()).then_some((lane, last)))
+            }
+            Whom::Sender(to, epoch) => {
+                let body = wire::receipts::encode(&self.teller, &to, epoch, &parts);
+                let subject = subject::receipts(&to, from);
+                (to, subject, body, None)
+            }
+            Whom::Confirm(to, incarnation) => {
+                return self.control(&to, incarnation, &Control::Confirm(tickets), sizes, batch);
+            }
+        };
+        self.finish(Draft { to, subject, reply: true, body, id, items: count, handed }, sizes, batch);
+    }
+
+    fn control(
+        &mut self,
+        to: &NodeName,
+        incarnation: Option<Incarnation>,
+        control: &Control,
+        sizes: Sizes,
+        batch: &mut Batch,
+    ) {
+        let body = wire::control::encode(&self.teller.from, to, incarnation, control);
+        let subject = subject::control(to, &self.teller.from);
+        let draft = Draft { to: to.clone(), subject, reply: true, body, id: None, items: 1, handed: None };
+        self.finish(draft, sizes, batch);
+    }
+
+    /// The announcement to whoever watches, and as the seed's `SayHello` event to central (R16).
+    fn announce(&mut self, hello: &Hello, sizes: Sizes, batch: &mut Batch) {
+        let me = self.teller.from.clone();
+        let body = wire::hello::encode(hello);
+        let subject = subject::hello(&me);
+        let bare = Draft { to: me.clone(), subject, reply: false, body, id: None, items: 1, handed: None };
+        self.finish(bare, sizes, batch);
+        if self.central == me {
+            return;
+        }
+        let Some(lane) = super::say_hello(&self.central) else { return };
+        let body = wire::hello::encode_data(hello).and_then(|data| {
+            let item = super::unnumbered(data);
+            let mut parts = Vec::new();
+            wire::envelope::encode_item(&item, &mut parts)?;
+            wire::envelope::encode(&me, self.teller.epoch, &lane, None, item.seq, &parts)
+        });
+        let subject = subject::messages(&lane);
+        let to = lane.peer;
+        self.finish(Draft { to, subject, reply: true, body, id: None, items: 1, handed: None }, sizes, batch);
+    }
+
+    fn finish(&mut self, draft: Draft, sizes: Sizes, batch: &mut Batch) {
+        let Draft { to, subject, reply, body, id, items, handed } = draft;
+        let packed = body.and_then(|body| {
+            wire::limit("the body", body.len(), BODY_BYTES_MAX)?;
+            let (body, headers) = self.packer.pack(body);
+            wire::limit("the body", body.len(), sizes.payload_max.saturating_sub(64))?;
+            Ok((body, headers))
+        });
+        match packed {
+            Ok((body, headers)) => {
+                let reply = reply.then(|| subject::reply(&self.teller.from, &to));
+                batch.publishes.push(Publish { outgoing: Outgoing { subject, reply, headers, body }, handed, items });
+            }
+            Err(error) => batch.unsendable.push(Unsendable { id, to, why: error.to_string() }),
+        }
+    }
+}
+
+/// A publish whose body is not packed yet.
+struct Draft {
+    to: NodeName,
+    subject: String,
+    /// Whether the broker is to say when nobody listens.
+    reply: bool,
+    body: Result<Vec<u8>, WireError>,
+    id: Option<MessageId>,
+    items: usize,
+    handed: Option<(Lane, Seq)>,
+}
+
+fn add_item(
+    groups: &mut Groups,
+    scratch: &mut Vec<u8>,
+    bytes_max: usize,
+    lane: Lane,
+    to: Option<Incarnation>,
+    floor: Seq,
+    item: &Item,
+) -> Result<(), WireError> {
+    wire::envelope::encode_item(item, scratch)?;
+    if let Some(group) = groups.room(Whom::Lane(lane, to), scratch.len(), bytes_max, Some(item.seq)) {
+        group.parts.extend_from_slice(scratch);
+        group.count += 1;
+        group.floor = group.floor.max(floor);
+        group.last = item.seq;
+        group.id = group.id.or(Some(item.id));
+    }
+    Ok(())
+}
+
+fn add_receipt(
+    groups: &mut Groups,
+    scratch: &mut Vec<u8>,
+    bytes_max: usize,
+    to: NodeName,
+    epoch: Epoch,
+    ticket: Ticket,
+    receipt: &Receipt,
+) -> Result<(), WireError> {
+    wire::receipts::encode_receipt(ticket, receipt, scratch)?;
+    if let Some(group) = groups.room(Whom::Sender(to, epoch), scratch.len(), bytes_max, None) {
+        group.parts.extend_from_slice(scratch);
+        group.count += 1;
+        group.id = group.id.or(Some(receipt.id));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! The reading task: one subscription for everything that is for this node, and those to announcements of others.
+//! Decodes, has messages judged, and hands events to the engine; waits while the engine is behind.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use async_nats::{Client, Message, StatusCode, Subscriber};
+use futures_util::{FutureExt, StreamExt};
+use protocol::Event;
+use protocol::event::Control;
+use protocol::message::Kind;
+use protocol::name::NodeName;
+
+use super::batch::Outgoing;
+use super::echo::Purpose;
+use super::wire::control::Told;
+use super::wire::namesake::{Namesake, Who};
+use super::wire::pack::Packer;
+use super::wire::subject::{self, Channel};
+use super::wire::{self, WireError};
+use super::{Broker, Bulk, CALL, Line, SAY_HELLO};
+use crate::engine::Input;
+
+/// Arrived messages that are decoded before the engine gets their events.
+const BATCH_MESSAGES: usize = 256;
+
+/// Bytes of arrived bodies that are decoded before the engine gets their events.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// Announcers with a subscription each; with more of them, one subscription takes all announcements. Each subscription
+/// costs memory here and on the server.
+const WATCHED_SINGLY_MAX: usize = 32;
+
+/// What is listened to on one connection.
+struct Ears {
+    own: Subscriber,
+    hellos: Vec<(Option<NodeName>, Subscriber)>,
+    watched: BTreeSet<NodeName>,
+}
+
+impl Broker {
+    /// Reads for ever. Returns only when the engine has ended.
+    pub(crate) async fn incoming(self) -> anyhow::Result<()> {
+        let mut lines = self.0.line.subscribe();
+        let mut watched = self.0.watched.subscribe();
+        let mut packer = Packer::default();
+        loop {
+            let line = lines.borrow_and_update().clone();
+            let Some(Line { number, client }) = line else {
+                if lines.changed().await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            };
+            let Some(mut ears) = self.listen(&client).await else { continue };
+            self.0.listening.send_replace(number);
+            watched.mark_changed();
+            loop {
+                tokio::select! {
+                    biased;
+                    changed = lines.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return Ok(()),
+                    },
+                    _ = watched.changed() => {
+                        let wanted = watched.borrow_and_update().clone();
+                        ears.watch(&client, self.me(), wanted).await;
+                    }
+                    messages = ears.next() => match messages {
+                        Some(messages) => {
+                            if !self.take(messages, &ears.watched, &mut packer).await {
+                                return Ok(());
+                            }
+                        }
+                        // The client ended the subscription: take a new one.
+                        None => break,
+                    },
+                }
+            }
+        }
+    }
+
+    async fn listen(&self, client: &Client) -> Option<Ears> {
+        let own = client.subscribe(format!("{}.>", self.me()));
+        match tokio::time::timeout(CALL, own).await {
+            Ok(Ok(own)) => Some(Ears { own, hellos: Vec::new(), watched: BTreeSet::new() }),
+            Ok(Err(_)) | Err(_) => {
+                tokio::time::sleep(CALL / 10).await;
+                None
+            }
+        }
+    }
+
+    /// Turns what arrived into events. False: the engine has ended.
+    async fn take(&self, messages: Vec<Message>, watched: &BTreeSet<NodeName>, packer: &mut Packer) -> bool {
+        let counters = &self.0.counters;
+        let mut events = Vec::with_capacity(messages.len());
+        for message in messages {
+            counters.received.one();
+            counters.received_bytes.add(message.payload.len());
+            let (kind, peer) = match Channel::parse(&message.subject, self.me().as_str()) {
+                Some(Channel::Receipts(peer)) => ("receipts", peer),
+                Some(Channel::Control(peer)) => ("control", peer),
+                Some(Channel::Data(peer)) => ("data", peer),
+                Some(Channel::Reply(peer)) => ("reply", peer),
+                Some(Channel::Messages(kind, _)) => (kind.as_str(), ""),
+                Some(Channel::Echo(_)) => ("echo", ""),
+                Some(Channel::Namesake) => ("name", ""),
+                None => ("subject", message.subject.strip_prefix(subject::HELLO_PREFIX).unwrap_or("")),
+            };
+            if let Err(error) = self.translate(&message, watched, packer, &mut events).await {
+                tracing::debug!(subject = %message.subject.escape_debug(), kind = error.kind(), "dropped");
+                self.refuse(kind, peer, &error);
+            }
+        }
+        self.hand_over(events).await
+    }
+
+    async fn hand_over(&self, events: Vec<Event>) -> bool {
+        let inputs = &self.0.engine.inputs;
+        let mut events = events.into_iter().peekable();
+        while events.peek().is_some() {
+            let count = events.len().min(inputs.max_capacity());
+            self.0.reader_waits.store(true, Ordering::Release);
+            let room = inputs.reserve_many(count).await;
+            self.0.reader_waits.store(false, Ordering::Release);
+            let Ok(room) = room else { return false };
+            room.zip(events.by_ref()).for_each(|(permit, event)| permit.send(Input::Event(event)));
+        }
+        true
+    }
+
+    async fn translate(
+        &self,
+        message: &Message,
+        watched: &BTreeSet<NodeName>,
+        packer: &mut Packer,
+        events: &mut Vec<Event>,
+    ) -> Result<(), WireError> {
+        let me = self.me();
+        let mut body = || packer.unpack_json(message.headers.as_ref(), &message.payload);
+        if let Some(from) = message.subject.strip_prefix(subject::HELLO_PREFIX) {
+            if from != me.as_str() {
+                let hello = wire::hello::decode(&body()?, from)?;
+                if watched.contains(&hello.from) {
+                    events.push(Event::Hello(hello));
+                }
+            }
+            return Ok(());
+        }
+        let Some(channel) = Channel::parse(&message.subject, me.as_str()) else {
+            return Err(WireError::Value("the subject is none of a node's"));
+        };
+        match channel {
+            Channel::Messages(kind, method) => {
+                let envelope = wire::envelope::decode(&body()?, me, kind, method)?;
+                self.0.counters.received_items.add(envelope.items.len());
+                self.messages(envelope, events);
+            }
+            Channel::Receipts(from) => {
+                let receipts = wire::receipts::decode(&body()?, me, from)?;
+                self.0.counters.received_items.add(receipts.receipts.len());
+                events.push(Event::Receipts(receipts));
+            }
+            Channel::Control(from) => match wire::control::decode(&body()?, me, from)? {
+                Told::Who(who) => self.namesake(who, message).await,
+                Told::Control { from, to, control: Control::Ask { ticket, stream, offset, len } } => {
+                    if to.is_none_or(|to| to == self.0.config.identity.incarnation) {
+                        self.bulk(Bulk::Ask { from, ticket, stream, offset, len });
+                    }
+                }
+                Told::Control { from, to, control } => events.push(Event::Control { from, to, control }),
+            },
+            Channel::Data(from) => {
+                let from = NodeName::new(from).map_err(|_| WireError::Mismatch("the sender"))?;
+                let chunk = wire::chunk::decode(message.headers.as_ref(), &message.payload, packer)?;
+                self.bulk(Bulk::Chunk { from, chunk });
+            }
+            Channel::Reply(peer) => {
+                if message.status == Some(StatusCode::NO_RESPONDERS) {
+                    let peer = NodeName::new(peer).map_err(|_| WireError::Mismatch("the peer"))?;
+                    let again = events.iter().rev().take(16).any(|event| *event == Event::NoResponders(peer.clone()));
+                    if !again {
+                        events.push(Event::NoResponders(peer));
+                    }
+                }
+            }
+            Channel::Echo(mark) => match self.0.echoes.take(mark) {
+                Some(Purpose::Signal(back)) => drop(back.send(())),
+                Some(Purpose::HandedOver(lanes)) => {
+                    events.extend(lanes.into_iter().map(|(lane, upto)| Event::HandedOver { lane, upto }));
+                }
+                None => {}
+            },
+            Channel::Namesake => {}
+        }
+        Ok(())
+    }
+
+    fn messages(&self, envelope: protocol::event::Envelope, events: &mut Vec<Event>) {
+        if envelope.kind == Kind::EventNack && envelope.method.as_str() == SAY_HELLO {
+            let hellos: Option<Vec<_>> = envelope
+                .items
+                .iter()
+                .map(|item| wire::hello::decode_data(&item.body, envelope.from.as_str()))
+                .collect();
+            if let Some(hellos) = hellos {
+                events.extend(hellos.into_iter().map(Event::Hello));
+                return;
+            }
+        }
+        let judge = &self.0.judge;
+        let verdicts =
+            envelope.items.iter().map(|item| judge(&envelope.from, envelope.kind, &envelope.method, &item.body));
+        let verdicts = verdicts.collect();
+        events.push(Event::Envelope(envelope, verdicts));
+    }
+
+    fn bulk(&self, bulk: Bulk) {
+        if self.0.bulk.try_send(bulk).is_err() {
+            self.0.counters.bulk_dropped.one();
+        }
+    }
+
+    /// Tells a process that wants our name that we have it; stops if that process takes it over.
+    async fn namesake(&self, who: Who, message: &Message) {
+        let config = &self.0.config;
+        let Some(reply) = &message.reply else { return };
+        let expected = subject::namesake(self.me(), &format!("{:016x}", who.incarnation.0));
+        if who.incarnation == config.identity.incarnation || reply.as_str() != expected {
+            return;
+        }
+        let ours = Namesake {
+            incarnation: config.identity.incarnation,
+            host: config.host.clone(),
+            pid: std::process::id(),
+            started: config.started,
+        };
+        if let Ok(body) = wire::namesake::encode(self.me(), &ours) {
+            let body = body.into();
+            self.publish(Outgoing { subject: expected, reply: None, headers: None, body }).await;
+        }
+        if who.take_over {
+            self.0.displaced.send_replace(Some(who));
+        }
+    }
+}
+
+impl Ears {
+    /// The next messages, at least one; none when the subscription has ended.
+    async fn next(&mut self) -> Option<Vec<Message>> {
+        let first = std::future::poll_fn(|cx| {
+            if let Poll::Ready(message) = self.own.poll_next_unpin(cx) {
+                return Poll::Ready(message);
+            }
+            for (_, hellos) in &mut self.hellos {
+                if let Poll::Ready(Some(message)) = hellos.poll_next_unpin(cx) {
+                    return Poll::Ready(Some(message));
+                }
+            }
+            Poll::Pending
+        })
+        .await?;
+        let mut bytes = first.payload.len();
+        let mut messages = vec![first];
+        while messages.len() < BATCH_MESSAGES && bytes < BATCH_BYTES {
+            let Some(Some(message)) = self.own.next().now_or_never() else { break };
+            bytes += message.payload.len();
+            messages.push(message);
+        }
+        Some(messages)
+    }
+
+    /// Listens to the announcements of `wanted`.
+    async fn watch(&mut self, client: &Client, me: &NodeName, mut wanted: BTreeSet<NodeName>) {
+        wanted.remove(me);
+        if wanted.len() > WATCHED_SINGLY_MAX {
+            if !matches!(&self.hellos[..], [(None, _)]) {
+                self.hellos = listen_to(client, None).await.map(|all| (None, all)).into_iter().collect();
+            }
+        } else {
+            self.hellos.retain(|(name, _)| name.as_ref().is_some_and(|name| wanted.contains(name)));
+            for name in &wanted {
+                if self.hellos.iter().any(|(known, _)| known.as_ref() == Some(name)) {
+                    continue;
+                }
+                if let Some(ear) = listen_to(client, Some(name)).await {
+                    self.hellos.push((Some(name.clone()), ear));
+                }
+            }
+        }
+        self.watched = wanted;
+    }
+}
+
+async fn listen_to(client: &Client, name: Option<&NodeName>) -> Option<Subscriber> {
+    let subject = name.map_or_else(|| format!("{}*", subject::HELLO_PREFIX), subject::hello);
+    tokio::time::timeout(CALL, client.subscribe(subject)).await.ok()?.ok()
+}

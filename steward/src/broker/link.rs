@@ -1,0 +1,392 @@
+//! The connection: made for ever, believed only when an echo has come back, and rebuilt when it is open and dead.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions, Event as NatsEvent, ServerAddr};
+use protocol::Event;
+use tokio::sync::{mpsc, oneshot};
+
+use super::echo::Purpose;
+use super::name_check::{self, NameCheck};
+use super::{Broker, CALL, Line};
+
+/// How often the link is tried while nothing else is said about it.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// How long an echo may take before the link is rebuilt.
+const ECHO: Duration = Duration::from_secs(10);
+
+/// How long an echo may take while something else still arrives, or this node itself is too busy to look.
+const ECHO_BUSY: Duration = Duration::from_secs(60);
+
+/// How long the first echo on a new connection may take before another one is sent: the first may have been lost with
+/// the connection before.
+const ECHO_AGAIN: Duration = Duration::from_secs(1);
+
+/// The client's own ping; at 10 s it notices a half-open link after 30 s, as a second net.
+const PING: Duration = Duration::from_secs(10);
+
+/// How long one attempt to connect may take: long enough for a satellite and TLS.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The longest pause between attempts to connect, before jitter.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// The longest pause before a connection that brings nothing back is rebuilt once more.
+const REBUILD_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Arrived messages that may wait for the reading task; more are lost (and counted), and sent again by their senders.
+const ARRIVED_MAX: usize = 32_768;
+
+/// The client's own queue of publishes.
+const QUEUED_MAX: usize = 2048;
+
+/// Reasons of one outage that are logged; a new one beyond them is not.
+const REASONS_MAX: usize = 8;
+
+/// What the client's callback tells the link's task.
+#[derive(Debug)]
+enum Sign {
+    Connected,
+    Disconnected,
+    /// An attempt to connect failed.
+    Failed(String),
+}
+
+/// Why a connection is left.
+enum Left {
+    /// It is gone; the client makes a new one.
+    Lost,
+    /// It is open and dead.
+    Dead,
+}
+
+/// What is known of the outage that goes on.
+#[derive(Debug, Default)]
+struct Outage {
+    reasons: BTreeSet<String>,
+    told: bool,
+}
+
+impl Broker {
+    /// Keeps the link. Returns only when the name belongs to another process.
+    pub(crate) async fn link(self) -> anyhow::Result<()> {
+        let mut number = self.0.line.borrow().as_ref().map_or(0, |line| line.number);
+        let mut checked = number > 0;
+        self.down().await;
+        loop {
+            let (signs, mut heard) = mpsc::channel(64);
+            let client = self.open(signs).await?;
+            let mut outage = Outage::default();
+            if !checked {
+                self.connected(&client, &mut heard, &mut outage, 0, None).await;
+                let identity = &self.0.config.identity;
+                let outcome =
+                    name_check::check(&client, &identity.name, identity.incarnation, self.0.config.take_over).await;
+                let taken = matches!(outcome, NameCheck::Taken(_));
+                self.told_name(outcome);
+                if taken {
+                    return Ok(());
+                }
+                checked = true;
+            }
+            number += 1;
+            self.0.line.send_replace(Some(Line { number, client: client.clone() }));
+            self.keep(&client, number, &mut heard, outage).await;
+            tracing::debug!(number, "the client does not get over a dead connection; making a new one");
+        }
+    }
+
+    /// A client that tries for ever. Its events come as signs; counts are made at once, because signs may be dropped.
+    async fn open(&self, signs: mpsc::Sender<Sign>) -> anyhow::Result<Client> {
+        let broker = self.clone();
+        let name = self.me().clone();
+        let seed = self.0.config.identity.incarnation.0;
+        let options = login(&self.0.servers)
+            .name(format!("steward {name}"))
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .ping_interval(PING)
+            .connection_timeout(CONNECT)
+            .subscription_capacity(ARRIVED_MAX)
+            .client_capacity(QUEUED_MAX)
+            .custom_inbox_prefix(format!("{name}.INBOX"))
+            .reconnect_delay_callback(move |attempts| pause(attempts, seed))
+            .event_callback(move |event| {
+                let broker = broker.clone();
+                let signs = signs.clone();
+                async move { broker.sign(event, &signs) }
+            });
+        Ok(options.connect(self.0.servers.clone()).await?)
+    }
+
+    fn sign(&self, event: NatsEvent, signs: &mpsc::Sender<Sign>) {
+        let counters = &self.0.counters;
+        let sign = match event {
+            NatsEvent::Connected => {
+                counters.connects.one();
+                Sign::Connected
+            }
+            NatsEvent::Disconnected | NatsEvent::Closed => Sign::Disconnected,
+            NatsEvent::ClientError(error) => Sign::Failed(error.to_string()),
+            NatsEvent::SlowConsumer(_) => {
+                counters.slow_consumer.one();
+                if self.0.noise.worth_a_line("slow consumer", "") {
+                    tracing::warn!("more arrives than this node can take; some of it is lost and will be sent again");
+                }
+                return;
+            }
+            NatsEvent::ServerError(error) => {
+                counters.server_errors.one();
+                let error = error.to_string();
+                if self.0.noise.worth_a_line("server error", &error) {
+                    tracing::error!(error, "the broker reports an error");
+                }
+                return;
+            }
+            NatsEvent::LameDuckMode | NatsEvent::Draining => return,
+        };
+        if signs.try_send(sign).is_err() {
+            tracing::trace!("a sign of the connection was dropped; its state is looked at, too");
+        }
+    }
+
+    /// Keeps one client until it does not get over a dead connection.
+    async fn keep(&self, client: &Client, number: u64, heard: &mut mpsc::Receiver<Sign>, mut outage: Outage) {
+        let mut listening = self.0.listening.subscribe();
+        let mut pause = ECHO;
+        // A connection that was found dead must not be believed again.
+        let mut dead: Option<u64> = None;
+        loop {
+            let patience = dead.map(|_| ECHO);
+            if !self.connected(client, heard, &mut outage, dead.unwrap_or(0), patience).await {
+                return;
+            }
+            if listening.wait_for(|listening| *listening >= number).await.is_err() {
+                return;
+            }
+            let connects = connects(client);
+            let left = match self.first_echo(client, heard, pause, &mut outage).await {
+                Ok(()) => {
+                    pause = ECHO;
+                    self.up(client, &mut outage).await;
+                    let left = self.beat(client, connects, heard).await;
+                    self.down().await;
+                    left
+                }
+                Err(left) => left,
+            };
+            match left {
+                Left::Lost => outage.tell("the connection was lost", &self.0.address),
+                Left::Dead => {
+                    self.0.counters.echoes_missed.one();
+                    outage.tell("it is connected, but nothing comes back", &self.0.address);
+                    pause = (pause * 2).min(REBUILD_PAUSE_MAX);
+                    dead = Some(connects);
+                    // The client may be stuck in a write; then it does not even hear this.
+                    drop(tokio::time::timeout(CALL, client.force_reconnect()).await);
+                }
+            }
+        }
+    }
+
+    /// Waits until the client is connected for more than the `than`-th time. False: `patience` is over, and it still
+    /// holds on to the old connection.
+    async fn connected(
+        &self,
+        client: &Client,
+        heard: &mut mpsc::Receiver<Sign>,
+        outage: &mut Outage,
+        than: u64,
+        patience: Option<Duration>,
+    ) -> bool {
+        let mut waited = Duration::ZERO;
+        const LOOK: Duration = Duration::from_secs(1);
+        loop {
+            let connected = client.connection_state() == State::Connected;
+            if connected && connects(client) > than {
+                return true;
+            }
+            if connected && patience.is_some_and(|patience| waited >= patience) {
+                return false;
+            }
+            match tokio::time::timeout(LOOK, heard.recv()).await {
+                Ok(Some(Sign::Failed(why))) => outage.tell(&why, &self.0.address),
+                Ok(Some(Sign::Connected | Sign::Disconnected)) => {}
+                // The client has ended, which it does only when it is told to.
+                Ok(None) => return false,
+                Err(_) => {
+                    waited += LOOK;
+                    if !connected {
+                        outage.tell("no connection", &self.0.address);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends echoes until one is back: only then do our subscriptions work on this connection.
+    async fn first_echo(
+        &self,
+        client: &Client,
+        heard: &mut mpsc::Receiver<Sign>,
+        patience: Duration,
+        outage: &mut Outage,
+    ) -> Result<(), Left> {
+        let connects_before = connects(client);
+        let tries = patience.as_millis().div_ceil(ECHO_AGAIN.as_millis());
+        for _ in 0..tries {
+            let (signal, mut back) = oneshot::channel();
+            self.echo(Purpose::Signal(signal)).await;
+            let deadline = tokio::time::sleep(ECHO_AGAIN);
+            tokio::pin!(deadline);
+            loop {
+                tokio::select! {
+                    biased;
+                    back = &mut back => match back {
+                        Ok(()) => return Ok(()),
+                        Err(_) => break,
+                    },
+                    () = &mut deadline => break,
+                    sign = heard.recv() => match sign {
+                        Some(Sign::Disconnected) | None => return Err(Left::Lost),
+                        Some(Sign::Failed(why)) => outage.tell(&why, &self.0.address),
+                        Some(Sign::Connected) => {}
+                    },
+                }
+            }
+            if client.connection_state() != State::Connected || connects(client) != connects_before {
+                return Err(Left::Lost);
+            }
+        }
+        Err(Left::Dead)
+    }
+
+    /// Sends an echo now and then, until the connection is lost or nothing comes back.
+    async fn beat(&self, client: &Client, connects_before: u64, heard: &mut mpsc::Receiver<Sign>) -> Left {
+        loop {
+            tokio::select! {
+                biased;
+                sign = heard.recv() => match sign {
+                    Some(Sign::Disconnected) | None => return Left::Lost,
+                    Some(Sign::Connected) if connects(client) != connects_before => return Left::Lost,
+                    Some(Sign::Connected | Sign::Failed(_)) => continue,
+                },
+                () = self.0.stuck.notified() => {}
+                () = tokio::time::sleep(HEARTBEAT) => {}
+            }
+            if client.connection_state() != State::Connected || connects(client) != connects_before {
+                return Left::Lost;
+            }
+            if !self.echo_in_time().await {
+                return if client.connection_state() == State::Connected { Left::Dead } else { Left::Lost };
+            }
+        }
+    }
+
+    async fn echo_in_time(&self) -> bool {
+        let (signal, mut back) = oneshot::channel();
+        if !self.echo(Purpose::Signal(signal)).await {
+            return false;
+        }
+        let mut waited = Duration::ZERO;
+        while waited < ECHO_BUSY {
+            let received = self.0.counters.received.get();
+            match tokio::time::timeout(ECHO, &mut back).await {
+                Ok(back) => return back.is_ok(),
+                Err(_) => waited += ECHO,
+            }
+            // After a pause of the whole process, the echo may be there and only not read yet.
+            if let Ok(back) = tokio::time::timeout(ECHO_AGAIN, &mut back).await {
+                return back.is_ok();
+            }
+            let busy = self.0.reader_waits.load(Ordering::Acquire) || self.0.counters.received.get() != received;
+            if !busy {
+                return false;
+            }
+        }
+        false
+    }
+
+    async fn up(&self, client: &Client, outage: &mut Outage) {
+        let server = client.server_info();
+        if std::mem::take(outage).told {
+            tracing::info!(address = self.0.address, version = server.version, "the broker can be reached again");
+        } else {
+            tracing::info!(address = self.0.address, version = server.version, "connected to the broker");
+        }
+        // A stale word that the link is stuck is about an earlier connection.
+        self.0.up.store(true, Ordering::Release);
+        self.0.engine.event(Event::LinkUp).await;
+    }
+
+    async fn down(&self) {
+        let was_up = self.0.up.swap(false, Ordering::AcqRel);
+        self.0.echoes.clear();
+        if was_up {
+            self.0.engine.event(Event::LinkDown).await;
+        }
+    }
+}
+
+impl Outage {
+    /// Logs each reason of an outage once.
+    fn tell(&mut self, why: &str, address: &str) {
+        if self.reasons.len() >= REASONS_MAX || !self.reasons.insert(why.to_owned()) {
+            return;
+        }
+        self.told = true;
+        tracing::warn!(address, why, "the broker can't be reached; messages are kept, and it is tried for ever");
+    }
+}
+
+/// async-nats does not look at the login in an address (`nats://user:password@host`, `nats://token@host`), so the first
+/// one there is goes into the options.
+fn login(servers: &[ServerAddr]) -> ConnectOptions {
+    let named = servers.iter().find_map(|server| Some((server.username()?, server.password())));
+    match named {
+        Some((user, Some(password))) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
+        Some((token, None)) => ConnectOptions::with_token(token.to_owned()),
+        None => ConnectOptions::new(),
+    }
+}
+
+fn connects(client: &Client) -> u64 {
+    let statistics: Arc<async_nats::Statistics> = client.statistics();
+    statistics.connects.load(Ordering::Acquire)
+}
+
+/// The pause before an attempt to connect. The jitter keeps a fleet from coming back all at once; it is worked out from
+/// the process and the attempt, so that no two nodes have the same.
+fn pause(attempts: usize, seed: u64) -> Duration {
+    let base = match attempts {
+        0 | 1 => Duration::from_millis(10),
+        _ => PAUSE_MAX
+            .min(Duration::from_millis(50) * 2_u32.saturating_pow(u32::try_from(attempts.min(16)).unwrap_or(16))),
+    };
+    let mixed = (seed ^ attempts as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    base / 2 + Duration::from_millis(mixed % u64::try_from(base.as_millis()).unwrap_or(1).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_between_attempts_is_capped_and_differs_between_nodes() {
+        let mut different = BTreeSet::new();
+        for seed in 0..100 {
+            assert!(pause(1, seed) <= Duration::from_millis(15));
+            for attempts in [2, 10, 1000, usize::MAX] {
+                assert!(pause(attempts, seed) <= PAUSE_MAX * 3 / 2);
+                assert!(pause(attempts, seed) >= Duration::from_millis(5));
+            }
+            different.insert(pause(100, seed));
+        }
+        assert!(different.len() > 50);
+    }
+}

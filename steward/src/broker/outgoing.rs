@@ -1,0 +1,124 @@
+//! The publishing task: takes what the engine wants told, puts neighbours together, and publishes it.
+//! While the link is down it drops everything but what has to be remembered (whose announcements to listen to).
+
+use std::sync::atomic::Ordering;
+
+use protocol::event::Occasion;
+use protocol::step::Effect;
+use tokio::sync::oneshot;
+
+use super::Broker;
+use super::batch::{Batch, Batcher, Publish, Sizes};
+use super::echo::Purpose;
+use super::window::Window;
+use super::wire::receipts::Teller;
+
+/// Batches of effects that are put together.
+const BATCHES_MAX: usize = 64;
+
+impl Broker {
+    /// Publishes until the engine ends.
+    pub(crate) async fn outgoing(self) -> anyhow::Result<()> {
+        let mut effects = self.0.effects.lock().await;
+        let mut finish = self.0.finish_asked.lock().await;
+        let identity = &self.0.config.identity;
+        let teller = Teller {
+            from: identity.name.clone(),
+            incarnation: identity.incarnation,
+            epoch: identity.epoch,
+            commits: 0,
+        };
+        let mut batcher = Batcher::new(teller, self.0.config.central.clone());
+        let mut window = Window::default();
+        let mut batches = Vec::with_capacity(BATCHES_MAX);
+        loop {
+            // What is queued goes out before a goodbye.
+            tokio::select! {
+                biased;
+                count = effects.recv_many(&mut batches, BATCHES_MAX) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                    self.perform(batches.drain(..).flatten(), &mut batcher, &mut window).await;
+                }
+                Some(gone) = finish.recv() => self.leave(gone, &mut batcher, &mut window).await,
+            }
+        }
+    }
+
+    async fn leave(&self, gone: oneshot::Sender<()>, batcher: &mut Batcher, window: &mut Window) {
+        self.perform([Effect::Announce(Occasion::Goodbye)].into_iter(), batcher, window).await;
+        if self.is_up() {
+            // The echo tells whoever waits; it is behind everything else.
+            self.echo(Purpose::Signal(gone)).await;
+        }
+    }
+
+    async fn perform(&self, effects: impl Iterator<Item = Effect>, batcher: &mut Batcher, window: &mut Window) {
+        let mut wanted = Vec::new();
+        let ours = effects.filter_map(|effect| match effect {
+            Effect::Watch(name, on) => {
+                wanted.push((name, on));
+                None
+            }
+            other => Some(other),
+        });
+        let client = self.client().filter(|_| self.is_up());
+        let Some(client) = client else {
+            self.0.counters.dropped.add(ours.count());
+            self.watch(wanted);
+            return;
+        };
+        let commits = self.0.commits.load(Ordering::Acquire);
+        let sizes = Sizes { payload_max: client.max_payload(), group_max: window.publish_bytes() };
+        let batch = batcher.batch(ours, commits, sizes, &|occasion| self.hello(occasion));
+        self.watch(wanted);
+        self.publish_batch(batch, window).await;
+    }
+
+    async fn publish_batch(&self, batch: Batch, window: &mut Window) {
+        let counters = &self.0.counters;
+        for unsendable in batch.unsendable {
+            counters.unsendable.one();
+            let id = unsendable.id.map(|id| id.to_string()).unwrap_or_default();
+            if self.0.noise.worth_a_line("unsendable", &id) {
+                tracing::error!(
+                    message = id, to = %unsendable.to, why = unsendable.why,
+                    "a message can't be sent over this broker; it stays queued until it is cancelled or the broker's \
+                     max_payload is raised"
+                );
+            }
+        }
+        let mut handed = Vec::new();
+        let mut publishes = batch.publishes.into_iter();
+        while let Some(Publish { outgoing, handed: lane, items }) = publishes.next() {
+            let bytes = outgoing.body.len();
+            if !self.send(outgoing, window).await {
+                let lost: usize = items + publishes.map(|publish| publish.items).sum::<usize>();
+                counters.dropped.add(lost);
+                tracing::debug!(lost, "the link is down or stuck: dropped what was to be published");
+                break;
+            }
+            counters.published.one();
+            counters.published_items.add(items);
+            counters.published_bytes.add(bytes);
+            handed.extend(lane);
+        }
+        if !handed.is_empty() {
+            self.echo(Purpose::HandedOver(handed)).await;
+        }
+    }
+
+    fn watch(&self, wanted: Vec<(protocol::name::NodeName, bool)>) {
+        if wanted.is_empty() {
+            return;
+        }
+        self.0.watched.send_if_modified(|watched| {
+            let mut modified = false;
+            for (name, on) in wanted {
+                modified |= if on { watched.insert(name) } else { watched.remove(&name) };
+            }
+            modified
+        });
+    }
+}

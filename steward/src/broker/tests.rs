@@ -1,0 +1,356 @@
+//! The broker against a real nats-server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use protocol::Event;
+use protocol::event::{Control, Item, Occasion, Ticket};
+use protocol::message::{Incarnation, Kind, MessageId, Options, Seq};
+use protocol::name::{Lane, MethodName};
+use protocol::outcome::{Progress, Receipt};
+use protocol::step::Effect;
+use protocol::time::Wall;
+
+use super::NameCheck;
+use super::harness::{Edge, NatsServer, PATIENCE, node, wait_for};
+use crate::clock::Clock;
+
+fn lane(peer: &str, kind: Kind) -> Lane {
+    Lane { peer: node(peer), kind, method: MethodName::new("TextLogging").unwrap() }
+}
+
+fn publish(lane: &Lane, to: u64, seq: u64, text: &str) -> Effect {
+    let options = Options {
+        timeout: Duration::from_secs(10),
+        retries: 0,
+        method_timeout: None,
+        deadline: None,
+        parallel: false,
+        rerun: false,
+    };
+    let body: Arc<str> = Arc::from(serde_json::to_string(&[text]).unwrap());
+    let id = MessageId(u128::from(seq));
+    let item = Item { id, seq: Seq(seq), prev: Seq(seq - 1), body, options, created: Wall(1) };
+    Effect::Publish { lane: lane.clone(), to: Some(Incarnation(to)), floor: Seq(1), item }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_and_receipts_go_both_ways() {
+    let server = NatsServer::start();
+    let mut central = Edge::new(&server.address(), "central", 1);
+    let mut ship = Edge::new(&server.address(), "ship1", 2);
+    assert_eq!(central.name().await, NameCheck::Free);
+    central.up().await;
+    ship.up().await;
+    let lane = lane("ship1", Kind::EventAck);
+    central.perform((1..=2000).map(|seq| publish(&lane, 2, seq, "some message\n")).collect()).await;
+    let mut seqs = Vec::new();
+    while seqs.len() < 2000 {
+        let Event::Envelope(envelope, verdicts) = ship.next().await else { continue };
+        assert_eq!((envelope.from.as_str(), envelope.to), ("central", Some(Incarnation(2))));
+        assert_eq!(verdicts.len(), envelope.items.len());
+        seqs.extend(envelope.items.iter().map(|item| item.seq.0));
+    }
+    assert_eq!(seqs, (1..=2000).collect::<Vec<_>>());
+
+    let receipt = Receipt { id: MessageId(1), progress: Progress::Stored };
+    let epoch = protocol::message::Epoch(1);
+    ship.perform(vec![Effect::Receipt { to: node("central"), epoch, ticket: Ticket(4), receipt }]).await;
+    let receipts = central
+        .until(|event| match event {
+            Event::Receipts(receipts) => Some(receipts.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!((receipts.from.as_str(), receipts.commits, receipts.to), ("ship1", 9, epoch));
+    assert_eq!(receipts.receipts[0].0, Ticket(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_node_is_told_at_once() {
+    let server = NatsServer::start();
+    let mut central = Edge::new(&server.address(), "central", 1);
+    central.up().await;
+    central.perform(vec![publish(&lane("ship1", Kind::EventAck), 2, 1, "x")]).await;
+    let absent = central
+        .until(|event| match event {
+            Event::NoResponders(peer) => Some(peer.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(absent, node("ship1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nack_messages_are_handed_over_and_a_broker_restart_is_survived() {
+    let mut server = NatsServer::start();
+    let mut central = Edge::new(&server.address(), "central", 1);
+    central.up().await;
+    let lane = lane("ship1", Kind::EventNack);
+    let nack = |seq| publish(&lane, 2, seq, "x");
+    central.perform(vec![nack(1), nack(2)]).await;
+    let handed = |event: &Event| match event {
+        Event::HandedOver { lane, upto } => Some((lane.clone(), *upto)),
+        _ => None,
+    };
+    assert_eq!(central.until(handed).await, (lane.clone(), Seq(2)));
+
+    server.kill();
+    central.until(|event| (*event == Event::LinkDown).then_some(())).await;
+    // What is published now is dropped: nothing may be told as handed over.
+    central.perform(vec![nack(3)]).await;
+    wait_for("the drop", || central.broker.counters().dropped.get() == 1).await;
+    server.run();
+    let up = |event: &Event| {
+        assert!(handed(event).is_none(), "what was dropped was not handed over");
+        (*event == Event::LinkUp).then_some(())
+    };
+    central.until(up).await;
+    central.perform(vec![nack(3)]).await;
+    assert_eq!(central.until(handed).await, (lane.clone(), Seq(3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_starts_without_a_broker_and_works_when_it_comes() {
+    let mut server = NatsServer::start();
+    server.kill();
+    let mut central = Edge::new(&server.address(), "central", 1);
+    central.perform(vec![publish(&lane("central", Kind::EventAck), 1, 1, "lost")]).await;
+    wait_for("the drop", || central.broker.counters().dropped.get() == 1).await;
+    server.run();
+    central.up().await;
+    central.perform(vec![publish(&lane("central", Kind::EventAck), 1, 2, "to myself")]).await;
+    let seq = central.until(|event| match event {
+        Event::Envelope(envelope, _) => Some(envelope.items[0].seq),
+        _ => None,
+    });
+    assert_eq!(seq.await, Seq(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_open_and_dead_is_noticed() {
+    let server = NatsServer::start();
+    let mut central = Edge::new(&server.address(), "central", 1);
+    central.up().await;
+    server.freeze(true);
+    // Nothing is said on the connection: only the heartbeat can tell.
+    central.until(|event| (*event == Event::LinkDown).then_some(())).await;
+    server.freeze(false);
+    central.up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_with_the_name_is_refused_or_takes_over() {
+    let server = NatsServer::start();
+    let mut first = Edge::new(&server.address(), "ship1", 1);
+    first.up().await;
+    let mut second = Edge::new(&server.address(), "ship1", 2);
+    let NameCheck::Taken(other) = second.name().await else { panic!("the name is taken") };
+    assert_eq!((other.host.as_str(), other.pid, other.started), ("here", std::process::id(), Wall(1000)));
+    assert!(!second.broker.is_up());
+    assert!(first.broker.displaced().borrow().is_none());
+
+    let mut third = Edge::with(&server.address(), "ship1", 3, true);
+    let mut displaced = first.broker.displaced();
+    let told = displaced.wait_for(Option::is_some);
+    assert!(tokio::time::timeout(PATIENCE, told).await.unwrap().unwrap().is_some());
+    drop(first);
+    assert!(matches!(third.name().await, NameCheck::TakenOver(_)));
+    third.up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_namesake_holds_the_name_for_a_second_only() {
+    let server = NatsServer::start();
+    let silent = server.client().await;
+    let _ears = silent.subscribe("ship1.>").await.unwrap();
+    silent.flush().await.unwrap();
+    let mut ship = Edge::new(&server.address(), "ship1", 1);
+    assert_eq!(ship.name().await, NameCheck::Silent);
+    ship.up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn announcements_reach_watchers_and_central_and_the_goodbye_leaves() {
+    let server = NatsServer::start();
+    let mut central = Edge::new(&server.address(), "central", 1);
+    let mut ship = Edge::new(&server.address(), "ship1", 2);
+    let mut other = Edge::new(&server.address(), "ship2", 3);
+    central.up().await;
+    ship.up().await;
+    other.up().await;
+    other.perform(vec![Effect::Watch(node("ship1"), true)]).await;
+    let hello = |event: &Event| match event {
+        Event::Hello(hello) => Some(hello.clone()),
+        _ => None,
+    };
+    // The subscription is on its way; announcements repeat until it is there.
+    let heard = tokio::time::timeout(PATIENCE, async {
+        loop {
+            ship.perform(vec![Effect::Announce(Occasion::Up)]).await;
+            if let Ok(hello) = tokio::time::timeout(Duration::from_millis(50), other.until(hello)).await {
+                return hello;
+            }
+        }
+    });
+    let heard = heard.await.unwrap();
+    assert_eq!((heard.from.as_str(), heard.incarnation), ("ship1", Incarnation(2)));
+    assert_eq!(&*heard.info, r#"{"version":"test"}"#);
+    assert_eq!(central.until(hello).await.occasion, Occasion::Up);
+    assert!(ship.broker.goodbye(PATIENCE).await);
+    let goodbye = |event: &Event| hello(event).filter(|hello| hello.occasion == Occasion::Goodbye);
+    assert_eq!(central.until(goodbye).await.commits_at_start, 3);
+    assert_eq!(other.until(goodbye).await.from, node("ship1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_fleet_is_watched_with_one_subscription() {
+    let server = NatsServer::start();
+    let mut central = Edge::new(&server.address(), "central", 1);
+    let mut ship = Edge::new(&server.address(), "ship7", 2);
+    central.up().await;
+    ship.up().await;
+    central.perform((0..200).map(|number| Effect::Watch(node(&format!("ship{number}")), true)).collect()).await;
+    let mut hellos = 0;
+    while hellos < 2 {
+        // One arrives as an event for central, the other on the subscription; both say the same.
+        ship.perform(vec![Effect::Announce(Occasion::Interval)]).await;
+        let next = tokio::time::timeout(Duration::from_millis(50), central.next()).await;
+        if matches!(next, Ok(Event::Hello(hello)) if hello.from == node("ship7")) {
+            hellos += 1;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_strangers_send_the_broker_goes_on() {
+    let server = NatsServer::start();
+    let mut ship = Edge::new(&server.address(), "ship1", 1);
+    ship.up().await;
+    let stranger = server.client().await;
+    let mut sent = 0;
+    for subject in [
+        "ship1.CommandACK.ShellCommand",
+        "ship1.EventNACK.SayHello",
+        "ship1.ACK.central",
+        "ship1.CTL.central",
+        "ship1.CTL.ship1",
+        "ship1.DATA.central",
+        "ship1.ACK.cen\u{e4}tral",
+        "ship1.nonsense",
+        "ship1.commandack.x",
+        "ship1.ECHO.x",
+        "ship1.REPLY.central",
+        "ship1.NAME.x",
+    ] {
+        for body in ["", "\u{0}\u{1}\u{2}\u{3}", "[]", "{}", "{\"v\":2}", "null", &"[".repeat(100_000)] {
+            stranger.publish(subject, body.to_owned().into()).await.unwrap();
+            let mut headers = async_nats::HeaderMap::new();
+            headers.insert("Steward-Encoding", "zstd");
+            headers.insert("Steward-Ticket", "18446744073709551615");
+            stranger.publish_with_headers(subject, headers, body.to_owned().into()).await.unwrap();
+            sent += 2;
+        }
+    }
+    stranger.flush().await.unwrap();
+    wait_for("everything is read", || ship.broker.counters().received.get() > sent).await;
+    assert!(ship.broker.counters().refused.get() > 100);
+    ship.perform(vec![publish(&lane("ship1", Kind::EventAck), 1, 1, "still here")]).await;
+    ship.until(|event| matches!(event, Event::Envelope(..)).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_max_payload_is_kept_to() {
+    let server = NatsServer::start_with("max_payload: 8192");
+    let mut ship = Edge::new(&server.address(), "ship1", 1);
+    ship.up().await;
+    let lane = lane("ship1", Kind::EventAck);
+    let text = |seq: u64| blake3::hash(&seq.to_le_bytes()).to_hex().repeat(10);
+    ship.perform((1..=100).map(|seq| publish(&lane, 1, seq, &text(seq))).collect()).await;
+    let mut items = 0;
+    while items < 100 {
+        if let Event::Envelope(envelope, _) = ship.next().await {
+            items += envelope.items.len();
+        }
+    }
+    let long: String = (0..2000).map(text).collect();
+    ship.perform(vec![publish(&lane, 1, 101, &long)]).await;
+    wait_for("it is told", || ship.broker.counters().unsendable.get() == 1).await;
+    assert!(ship.broker.is_up());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_forbids_is_counted() {
+    let server = NatsServer::start_with(
+        "authorization { users: [ { user: a, password: a, permissions: { publish: { deny: \"ship2.>\" } } } ] }",
+    );
+    let mut ship = Edge::new(&format!("nats://a:a@{}", server.address()), "ship1", 1);
+    ship.up().await;
+    ship.perform(vec![publish(&lane("ship2", Kind::EventAck), 1, 1, "x")]).await;
+    wait_for("the error", || ship.broker.counters().server_errors.get() > 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn controls_reach_the_process_that_is_meant() {
+    let server = NatsServer::start();
+    let mut central = Edge::new(&server.address(), "central", 1);
+    let mut ship = Edge::new(&server.address(), "ship1", 2);
+    central.up().await;
+    ship.up().await;
+    let control = Control::Confirm((1..=10_000).map(Ticket).collect());
+    central.perform(vec![Effect::Control { to: node("ship1"), incarnation: Some(Incarnation(2)), control }]).await;
+    let mut confirmed = 0;
+    while confirmed < 10_000 {
+        if let Event::Control { from, to, control: Control::Confirm(tickets) } = ship.next().await {
+            assert_eq!((from, to), (node("central"), Some(Incarnation(2))));
+            confirmed += tickets.len();
+        }
+    }
+}
+
+/// Not a test: how fast the hot path is. Run with
+/// `cargo test --release -p steward --bin steward -- --ignored --nocapture hot_path`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn hot_path() {
+    let server = NatsServer::start();
+    let mut central = Edge::new(&server.address(), "central", 1);
+    let mut ship = Edge::new(&server.address(), "ship1", 2);
+    central.up().await;
+    ship.up().await;
+    let text = "x".repeat(200);
+    let count = 400_000_u64;
+    for lanes in [1_u64, 20] {
+        let clock = Clock::start();
+        let effects = central.effects.clone();
+        let text = text.clone();
+        let all: Vec<Lane> = (0..lanes)
+            .map(|number| Lane {
+                method: MethodName::new(&format!("M{number}")).unwrap(),
+                ..lane("ship1", Kind::EventAck)
+            })
+            .collect();
+        let sender = tokio::spawn(async move {
+            for first in (1..=count).step_by(200) {
+                let batch =
+                    (first..first + 200).map(|seq| publish(&all[(seq % lanes) as usize], 2, seq, &text)).collect();
+                effects.send(batch).await.unwrap();
+            }
+        });
+        let mut received = 0;
+        while received < count {
+            if let Event::Envelope(envelope, _) = ship.next().await {
+                received += envelope.items.len() as u64;
+            }
+        }
+        sender.await.unwrap();
+        let seconds = clock.elapsed().as_secs_f64();
+        println!("{lanes} lanes: {:.0} messages/s, {:.2} s", count as f64 / seconds, seconds);
+    }
+    let watcher = server.client().await;
+    let mut ears = watcher.subscribe("ship1.>").await.unwrap();
+    central.perform(vec![publish(&lane("ship1", Kind::EventAck), 2, count + 1, &text)]).await;
+    let seen = ears.next().await.unwrap();
+    println!("one message of 200 bytes: {} bytes on the wire", seen.payload.len());
+}
