@@ -188,6 +188,7 @@ impl Batcher {
                 Effect::Control { to, incarnation, control } => controls.push((to, incarnation, control)),
                 Effect::Announce(occasion) => self.announce(&hello(occasion), sizes, &mut batch),
                 Effect::Accepted(_)
+                | Effect::Rejected(..)
                 | Effect::Watch(..)
                 | Effect::Start(_)
                 | Effect::StartUnrecorded { .. }
