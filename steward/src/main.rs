@@ -3,6 +3,8 @@
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod api;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
+mod blobs;
+#[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod broker;
 mod cli;
 mod clock;
@@ -11,6 +13,8 @@ mod config;
 mod engine;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
 mod intake;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
+mod message_log;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod store;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]

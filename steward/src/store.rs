@@ -10,6 +10,7 @@ mod error;
 mod history;
 mod in_lanes;
 mod inbox;
+mod list;
 pub(crate) mod measure;
 mod meta;
 mod names;
@@ -17,7 +18,10 @@ mod out_lanes;
 mod outbox;
 mod peers;
 mod progress;
+mod prune;
+pub(crate) mod reader;
 mod schema;
+pub(crate) mod show;
 
 #[cfg(test)]
 mod tests;
@@ -34,11 +38,15 @@ use rusqlite::{Connection, TransactionBehavior};
 
 pub(crate) use self::error::{CommitError, OpenError, ReadError};
 pub(crate) use self::outbox::{Due, Found};
+pub(crate) use self::prune::{Pruned, Retention};
+#[expect(unused_imports, reason = "wired by node.rs in the next step")]
+pub(crate) use self::reader::Reader;
 
 use self::batch::Batch;
 use self::meta::Meta;
 use self::names::{Interned, Names};
 use self::out_lanes::OutLanes;
+use self::prune::Cleaner;
 
 /// The connection that writes. Used by the engine's thread only.
 #[derive(Debug)]
@@ -48,6 +56,7 @@ pub(crate) struct Store {
     meta: Meta,
     names: Names,
     lanes: OutLanes,
+    cleaner: Cleaner,
 }
 
 impl Store {
@@ -57,7 +66,14 @@ impl Store {
         let connection = schema::open_writer(dir, meta::new_epoch())?;
         let meta = meta::read(&connection)
             .map_err(|error| OpenError::Damaged { path: dir.join(schema::FILE), why: error.to_string() })?;
-        Ok(Self { dir: dir.to_owned(), connection, meta, names: Names::default(), lanes: OutLanes::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            connection,
+            meta,
+            names: Names::default(),
+            lanes: OutLanes::default(),
+            cleaner: Cleaner::default(),
+        })
     }
 
     /// The identity of this store: random, made with it, at most 63 bits.
@@ -178,6 +194,19 @@ impl Store {
     /// A message of the inbox, with its body.
     pub(crate) fn inbox_message(&mut self, ticket: Ticket) -> Result<Option<Message>, ReadError> {
         Ok(inbox::get(&self.connection, ticket)?.map(|row| row.message))
+    }
+
+    /// One short step of removing messages that ended long ago or are too many. What it removed is durable; the outputs
+    /// that it names can go then.
+    pub(crate) fn prune(&mut self, retention: &Retention, now: Wall) -> Result<Pruned, CommitError> {
+        let pruned = self.cleaner.step(&mut self.connection, retention, now);
+        match pruned {
+            Ok(pruned) => {
+                self.meta.commits += u64::from(pruned.messages > 0);
+                Ok(pruned)
+            }
+            Err(error) => Err(self.explain(error)),
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use protocol::step::{InLaneRow, InState, InboxRow, Moment, OutLaneRow, PeerRow, 
 use protocol::time::Wall;
 use tempfile::TempDir;
 
+mod views;
+
 use super::*;
 
 /// Few cases, because each opens a database; the strategies are small enough for that.

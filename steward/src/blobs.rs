@@ -1,0 +1,329 @@
+//! Big outputs, in the folder `blobs` of the node's directory. On the sender `out-<message id>.stdout` is an output that
+//! was fetched; on the receiver `in-<ticket>.stdout` is one that waits until its sender has it. `.part` is added while it
+//! grows.
+//!
+//! The rule: a file is whole and synced, and so is the folder, before the row of the store that names it is written. What
+//! no row names is a leftover, and goes at the start. All calls block; they belong on a thread that may.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use protocol::event::Ticket;
+use protocol::message::MessageId;
+use protocol::outcome::Stream;
+
+/// The folder in the node's directory.
+const FOLDER: &str = "blobs";
+
+/// What is added to the name of a file that is not whole.
+const PART: &str = ".part";
+
+/// Bytes that are read at once to work out a hash.
+const HASH_BYTES: usize = 256 * 1024;
+
+/// The folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Blobs {
+    dir: PathBuf,
+}
+
+/// Whom a file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    /// An output that was fetched for a message of the outbox.
+    Out(MessageId),
+    /// An output of a message of the inbox.
+    In(Ticket),
+}
+
+impl Blobs {
+    /// The folder below the node's directory `dir`, as it is there or will be: [`Blobs::open`] makes it.
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { dir: dir.join(FOLDER) }
+    }
+
+    /// The folder below the node's directory `dir`; made, for us only, where it is missing.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let blobs = Self::new(dir);
+        match fs::DirBuilder::new().mode(0o700).create(&blobs.dir) {
+            Ok(()) => File::open(dir)?.sync_all()?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        Ok(blobs)
+    }
+
+    /// Where a whole output lies.
+    pub(crate) fn path(&self, owner: Owner, stream: Stream) -> PathBuf {
+        let stream = stream.as_str();
+        match owner {
+            Owner::Out(id) => self.dir.join(format!("out-{id}.{stream}")),
+            Owner::In(ticket) => self.dir.join(format!("in-{}.{stream}", ticket.0)),
+        }
+    }
+
+    fn part(&self, owner: Owner, stream: Stream) -> PathBuf {
+        let mut path = self.path(owner, stream).into_os_string();
+        path.push(PART);
+        path.into()
+    }
+
+    /// Begins an output of a message of the inbox. What is there of an earlier run goes.
+    pub(crate) fn write(&self, ticket: Ticket, stream: Stream) -> io::Result<Writing> {
+        let (path, part) = (self.path(Owner::In(ticket), stream), self.part(Owner::In(ticket), stream));
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        Ok(Writing { path, part, file, len: 0, hash: blake3::Hasher::new(), whole: false })
+    }
+
+    /// Begins or goes on with an output that is fetched for a message of the outbox.
+    pub(crate) fn fetch(&self, id: MessageId, stream: Stream) -> io::Result<Fetching> {
+        let (path, part) = (self.path(Owner::Out(id), stream), self.part(Owner::Out(id), stream));
+        if let Ok(file) = File::open(&path) {
+            let have = file.metadata()?.len();
+            return Ok(Fetching { path, part, file, have, whole: true });
+        }
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&part)?;
+        let have = file.metadata()?.len();
+        Ok(Fetching { path, part, file, have, whole: false })
+    }
+
+    /// A piece of a whole output: at most `len` bytes from `offset` on, fewer at its end. `NotFound` if there is none.
+    pub(crate) fn read(&self, owner: Owner, stream: Stream, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut file = File::open(self.path(owner, stream))?;
+        let left = file.metadata()?.len().saturating_sub(offset);
+        let len = left.min(len as u64);
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+        file.take(len).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Removes both outputs of a message, whole or not. None is fine.
+    pub(crate) fn remove(&self, owner: Owner) -> io::Result<()> {
+        for stream in Stream::ALL {
+            for path in [self.path(owner, stream), self.part(owner, stream)] {
+                match fs::remove_file(path) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what belongs to no message any more and says how many files that were. For the start, before anything is
+    /// written here. Files with other names are somebody else's and stay.
+    pub(crate) fn remove_leftovers(&self, is_known: &dyn Fn(Owner) -> bool) -> io::Result<usize> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if let Some(owner) = name.to_str().and_then(owner)
+                && !is_known(owner)
+            {
+                fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Whom a file with this name belongs to.
+fn owner(name: &str) -> Option<Owner> {
+    let name = name.strip_suffix(PART).unwrap_or(name);
+    let (name, stream) = name.split_once('.')?;
+    Stream::ALL.iter().find(|known| known.as_str() == stream)?;
+    if let Some(id) = name.strip_prefix("out-") {
+        return id.parse().ok().map(Owner::Out);
+    }
+    name.strip_prefix("in-")?.parse().ok().map(|ticket| Owner::In(Ticket(ticket)))
+}
+
+/// An output that a method is writing. It goes when it is dropped before it is finished.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    path: PathBuf,
+    part: PathBuf,
+    file: File,
+    len: u64,
+    hash: blake3::Hasher,
+    whole: bool,
+}
+
+impl Writing {
+    /// Adds bytes at the end.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.hash.update(bytes);
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Makes it durable under its name, and says how long it is and its BLAKE3 hash.
+    pub(crate) fn finish(mut self) -> io::Result<(u64, [u8; 32])> {
+        publish(&self.file, &self.part, &self.path)?;
+        self.whole = true;
+        Ok((self.len, *self.hash.finalize().as_bytes()))
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if !self.whole
+            && let Err(error) = fs::remove_file(&self.part)
+        {
+            tracing::debug!(%error, path = %self.part.display(), "a half output stays until the next start");
+        }
+    }
+}
+
+/// An output that is being fetched. What is there stays when this is dropped, and is gone on with later.
+#[derive(Debug)]
+pub(crate) struct Fetching {
+    path: PathBuf,
+    part: PathBuf,
+    file: File,
+    have: u64,
+    whole: bool,
+}
+
+impl Fetching {
+    /// Bytes that are here, without a gap.
+    pub(crate) fn have(&self) -> u64 {
+        self.have
+    }
+
+    /// Adds bytes if they begin where the file ends; others are dropped. Returns what is here afterwards.
+    pub(crate) fn append(&mut self, offset: u64, bytes: &[u8]) -> io::Result<u64> {
+        if self.whole || offset != self.have {
+            return Ok(self.have);
+        }
+        if let Err(error) = self.file.write_all(bytes) {
+            // Part of it may be there: the file is cut back to what we have told.
+            self.file.set_len(self.have)?;
+            return Err(error);
+        }
+        self.have += bytes.len() as u64;
+        Ok(self.have)
+    }
+
+    /// Compares the BLAKE3 hash of what is here. If it is the right one, the file is whole, durable and has its name;
+    /// if not, it is empty again. Says which.
+    pub(crate) fn seal(&mut self, hash: &[u8; 32]) -> io::Result<bool> {
+        self.file.seek(SeekFrom::Start(0))?;
+        let mut found = blake3::Hasher::new();
+        let mut buffer = vec![0; HASH_BYTES];
+        loop {
+            match self.file.read(&mut buffer)? {
+                0 => break,
+                n => found.update(buffer.get(..n).unwrap_or_default()),
+            };
+        }
+        if found.finalize() != *hash {
+            if self.whole {
+                fs::rename(&self.path, &self.part)?;
+                self.file = OpenOptions::new().read(true).append(true).open(&self.part)?;
+                self.whole = false;
+            }
+            self.file.set_len(0)?;
+            self.have = 0;
+            return Ok(false);
+        }
+        if !self.whole {
+            publish(&self.file, &self.part, &self.path)?;
+            self.whole = true;
+        }
+        Ok(true)
+    }
+}
+
+/// Gives a file its name so that it is there, whole, after a power cut.
+fn publish(file: &File, part: &Path, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    fs::rename(part, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const TICKET: Ticket = Ticket(7);
+    const ID: MessageId = MessageId(0x0193_0000_0000_7000_8000_0000_0000_0001);
+
+    #[test]
+    fn an_output_has_its_name_when_it_is_whole_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let mut writing = blobs.write(TICKET, Stream::Stdout).unwrap();
+        writing.append(b"hello ").unwrap();
+        writing.append(b"world").unwrap();
+        let path = blobs.path(Owner::In(TICKET), Stream::Stdout);
+        assert!(!path.exists());
+        assert_eq!(writing.finish().unwrap(), (11, *blake3::hash(b"hello world").as_bytes()));
+        assert_eq!(fs::read(&path).unwrap(), b"hello world");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let read = |offset, len| blobs.read(Owner::In(TICKET), Stream::Stdout, offset, len).unwrap();
+        assert_eq!(read(6, 3), b"wor");
+        assert_eq!(read(6, 300), b"world");
+        assert_eq!(read(60, 3), b"");
+
+        drop(blobs.write(TICKET, Stream::Stderr).unwrap());
+        assert_eq!(fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 1, "what is given up goes");
+        blobs.remove(Owner::In(TICKET)).unwrap();
+        blobs.remove(Owner::In(TICKET)).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_fetched_output_grows_without_gaps_over_restarts_and_must_have_its_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let mut fetching = blobs.fetch(ID, Stream::Stdout).unwrap();
+        assert_eq!(fetching.append(0, b"abc").unwrap(), 3);
+        assert_eq!(fetching.append(0, b"abc").unwrap(), 3, "a repetition changes nothing");
+        assert_eq!(fetching.append(5, b"x").unwrap(), 3, "nor does a gap");
+        drop(fetching);
+        let mut fetching = blobs.fetch(ID, Stream::Stdout).unwrap();
+        assert_eq!(fetching.append(3, b"de").unwrap(), 5);
+        assert!(!fetching.seal(blake3::hash(b"other").as_bytes()).unwrap());
+        assert_eq!(fetching.have(), 0);
+        fetching.append(0, b"abcde").unwrap();
+        assert!(fetching.seal(blake3::hash(b"abcde").as_bytes()).unwrap());
+        assert_eq!(fs::read(blobs.path(Owner::Out(ID), Stream::Stdout)).unwrap(), b"abcde");
+        let mut again = blobs.fetch(ID, Stream::Stdout).unwrap();
+        assert_eq!((again.have(), again.append(5, b"f").unwrap()), (5, 5), "whole is whole");
+        assert!(again.seal(blake3::hash(b"abcde").as_bytes()).unwrap());
+        assert!(!again.seal(blake3::hash(b"abcdef").as_bytes()).unwrap());
+        assert_eq!(blobs.fetch(ID, Stream::Stdout).unwrap().have(), 0);
+    }
+
+    #[test]
+    fn leftovers_go_and_what_is_not_ours_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        drop(blobs.fetch(ID, Stream::Stdout).unwrap());
+        drop(blobs.fetch(MessageId(2), Stream::Stderr).unwrap());
+        blobs.write(TICKET, Stream::Stdout).unwrap().finish().unwrap();
+        blobs.write(Ticket(8), Stream::Stdout).unwrap().finish().unwrap();
+        fs::write(dir.path().join(FOLDER).join("notes.txt"), "mine").unwrap();
+        let known = [Owner::Out(ID), Owner::In(TICKET)];
+        assert_eq!(blobs.remove_leftovers(&|owner| known.contains(&owner)).unwrap(), 2);
+        assert_eq!(fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 3);
+        assert_eq!(blobs.remove_leftovers(&|_| false).unwrap(), 2);
+    }
+}

@@ -1,0 +1,119 @@
+//! Looking into the store without writing: for the command line, the API, and whoever serves outputs. Works beside the
+//! node that writes and when no node runs.
+//!
+//! Each call is one short read transaction, because an open one keeps the write-ahead log from being carried over.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use protocol::event::Ticket;
+use protocol::message::{Message, MessageId};
+use protocol::name::NodeName;
+use protocol::outcome::{Outcome, Output, Stream};
+use protocol::step::{InState, PeerRow};
+use rusqlite::Connection;
+
+use super::error::{OpenError, ReadError};
+use super::names::Interned;
+use super::show::StoredOutput;
+use super::{inbox, list, out_lanes, outbox, peers, schema, show};
+use crate::blobs::{Blobs, Owner};
+use crate::engine::Filter;
+use crate::view::MessageView;
+
+/// A connection that reads. Calls block for as long as a look into the file takes.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    connection: Mutex<Connection>,
+    blobs: Blobs,
+}
+
+/// What a receiver has to know to give out an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BlobOwner {
+    /// The only one who may have it.
+    pub(crate) sender: NodeName,
+    /// The message.
+    pub(crate) id: MessageId,
+    /// Its standard output.
+    pub(crate) stdout: Output,
+    /// Its standard error.
+    pub(crate) stderr: Output,
+}
+
+impl Reader {
+    /// Opens the store in `dir` for reading. There must be one.
+    pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
+        Ok(Self { connection: Mutex::new(schema::open_reader(dir)?), blobs: Blobs::new(dir) })
+    }
+
+    /// Runs `read` in one transaction, so that it sees one state of the store.
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        // A panic in another reader leaves the connection as it was: reading changes nothing.
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = connection.unchecked_transaction()?;
+        let found = read(&transaction)?;
+        transaction.finish()?;
+        Ok(found)
+    }
+
+    /// Messages of the outbox and the inbox, newest first. Output and history are left out. The state of what is not
+    /// final is the one that was written down last.
+    pub(crate) fn list(&self, filter: &Filter) -> Result<Vec<MessageView>, ReadError> {
+        self.read(|connection| list::list(connection, filter))
+    }
+
+    /// A message of the outbox or the inbox with all that is stored of it. Outputs of up to
+    /// [`SHOW_BYTES_MAX`](show::SHOW_BYTES_MAX) are in it; for longer ones see [`Reader::output`].
+    pub(crate) fn show(&self, id: MessageId) -> Result<Option<MessageView>, ReadError> {
+        self.read(|connection| show::show(connection, &self.blobs, id))
+    }
+
+    /// An output of a message that has ended; none if it has not, or is not known here.
+    pub(crate) fn output(&self, id: MessageId, stream: Stream) -> Result<Option<StoredOutput>, ReadError> {
+        self.read(|connection| show::output(connection, &self.blobs, id, stream))
+    }
+
+    /// What is known of other nodes, by name.
+    pub(crate) fn peers(&self) -> Result<Vec<PeerRow>, ReadError> {
+        self.read(|connection| Ok(peers::read(connection, &mut Interned::default())?))
+    }
+
+    /// Nodes to which something is not final, and how many messages. Counts in an index: 0.1 s for a million.
+    pub(crate) fn outstanding(&self) -> Result<Vec<(NodeName, u64)>, ReadError> {
+        let lanes = self.read(|connection| Ok(out_lanes::read(connection, &mut Interned::default())?))?;
+        let mut nodes = std::collections::BTreeMap::new();
+        for (row, backlog) in lanes {
+            if backlog.messages > 0 {
+                *nodes.entry(row.lane.peer).or_insert(0) += backlog.messages;
+            }
+        }
+        Ok(nodes.into_iter().collect())
+    }
+
+    /// A message of the inbox, with its body.
+    pub(crate) fn inbox_message(&self, ticket: Ticket) -> Result<Option<Message>, ReadError> {
+        self.read(|connection| Ok(inbox::get(connection, ticket)?.map(|row| row.message)))
+    }
+
+    /// Who may have the outputs of a message of the inbox that has ended, and what they are.
+    pub(crate) fn blob_owner(&self, ticket: Ticket) -> Result<Option<BlobOwner>, ReadError> {
+        let row = self.read(|connection| inbox::get(connection, ticket))?;
+        Ok(row.and_then(|row| match row.state {
+            InState::Stored | InState::Running(_) => None,
+            InState::Finished(outcome) => {
+                let Outcome { stdout, stderr, .. } = &*outcome;
+                let (stdout, stderr) = (stdout.clone(), stderr.clone());
+                Some(BlobOwner { sender: row.message.from, id: row.message.id, stdout, stderr })
+            }
+        }))
+    }
+
+    /// Whether files of this owner are still of use; for [`Blobs::remove_leftovers`].
+    pub(crate) fn is_known(&self, owner: Owner) -> Result<bool, ReadError> {
+        self.read(|connection| match owner {
+            Owner::Out(id) => Ok(outbox::find(connection, id)?.is_some()),
+            Owner::In(ticket) => Ok(inbox::get(connection, ticket)?.is_some()),
+        })
+    }
+}
