@@ -405,6 +405,6 @@ fn unnumbered(body: Arc<str>) -> Item {
 }
 
 #[cfg(test)]
-mod harness;
+pub(crate) mod harness;
 #[cfg(test)]
 mod tests;

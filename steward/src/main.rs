@@ -2,9 +2,9 @@
 
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod api;
-#[expect(dead_code, reason = "wired by node.rs in the next step")]
+#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
 mod blobs;
-#[expect(dead_code, reason = "wired by node.rs in the next step")]
+#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
 mod broker;
 mod cli;
 mod clock;
@@ -15,6 +15,8 @@ mod engine;
 mod intake;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
 mod message_log;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
+mod results;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod store;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]

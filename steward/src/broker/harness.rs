@@ -163,7 +163,7 @@ impl Edge {
         };
         let (inputs, taken) = mpsc::channel(crate::engine::INPUTS_MAX);
         let (effects, wanted) = mpsc::channel(1024);
-        let (bulk, bulk_taken) = mpsc::channel(256);
+        let (bulk, bulk_taken) = mpsc::channel(crate::results::BULK_MAX);
         let engine = EngineHandle { inputs, reports: broadcast::Sender::new(16) };
         let wiring = Wiring {
             engine: engine.clone(),

@@ -321,7 +321,7 @@ async fn hot_path() {
     ship.up().await;
     let text = "x".repeat(200);
     let count = 400_000_u64;
-    for lanes in [1_u64, 20] {
+    for lanes in [1_u64, 20, 50_000] {
         let clock = Clock::start();
         let effects = central.effects.clone();
         let text = text.clone();
@@ -349,7 +349,8 @@ async fn hot_path() {
         println!("{lanes} lanes: {:.0} messages/s, {:.2} s", count as f64 / seconds, seconds);
     }
     let watcher = server.client().await;
-    let mut ears = watcher.subscribe("ship1.>").await.unwrap();
+    let mut ears = watcher.subscribe("ship1.EventACK.>").await.unwrap();
+    watcher.flush().await.unwrap();
     central.perform(vec![publish(&lane("ship1", Kind::EventAck), 2, count + 1, &text)]).await;
     let seen = ears.next().await.unwrap();
     println!("one message of 200 bytes: {} bytes on the wire", seen.payload.len());

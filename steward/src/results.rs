@@ -1,0 +1,94 @@
+//! Outputs that are too large for a receipt: fetched from the receivers of our messages, and served to the senders of
+//! those that ran here. Bytes go between files and the broker and never through the engine, which is told offsets only.
+//!
+//! Two tasks: [`Results::receiving`] writes what arrives, [`Results::serving`] sends what others ask for. Neither knows
+//! when to ask or when to give up; the core does. What can't be written is logged, and the core's timers ask again.
+
+mod fetching;
+mod serving;
+
+use std::fmt;
+use std::sync::Arc;
+
+use protocol::event::Ticket;
+use protocol::name::NodeName;
+use protocol::step::Effect;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::blobs::Blobs;
+use crate::broker::{Broker, Bulk};
+use crate::engine::EngineHandle;
+
+/// Pieces and requests for pieces that wait for the results; more are dropped and asked for again.
+pub(crate) const BULK_MAX: usize = 256;
+
+/// Requests for pieces that wait to be served; more are dropped and repeated by their senders.
+const ASKS_MAX: usize = 256;
+
+/// Whose message has this number here: only that node may have its output. May block.
+pub(crate) type SenderOf = Arc<dyn Fn(Ticket) -> Option<NodeName> + Send + Sync>;
+
+/// What the results are connected to.
+pub(crate) struct Wiring {
+    /// Where events go.
+    pub(crate) engine: EngineHandle,
+    /// The way out.
+    pub(crate) broker: Broker,
+    /// Where the files lie.
+    pub(crate) blobs: Blobs,
+    /// `Receive`, `Seal`, `Discard`; others are passed over.
+    pub(crate) effects: mpsc::Receiver<Vec<Effect>>,
+    /// What the broker brings.
+    pub(crate) bulk: mpsc::Receiver<Bulk>,
+    /// Who may have what.
+    pub(crate) sender_of: SenderOf,
+}
+
+/// The handle that both tasks share.
+#[derive(Clone)]
+pub(crate) struct Results(Arc<Inner>);
+
+struct Inner {
+    engine: EngineHandle,
+    broker: Broker,
+    blobs: Blobs,
+    sender_of: SenderOf,
+    /// Held by the task that reads them for as long as it runs; a restarted one goes on where it was.
+    inlet: Mutex<Inlet>,
+    asks: mpsc::Sender<Ask>,
+    asked: Mutex<mpsc::Receiver<Ask>>,
+}
+
+struct Inlet {
+    effects: mpsc::Receiver<Vec<Effect>>,
+    bulk: mpsc::Receiver<Bulk>,
+}
+
+/// A request for a piece of an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ask {
+    from: NodeName,
+    ticket: Ticket,
+    stream: protocol::outcome::Stream,
+    offset: u64,
+    len: u64,
+}
+
+impl fmt::Debug for Results {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Results").finish_non_exhaustive()
+    }
+}
+
+impl Results {
+    /// Results that do nothing until their two tasks run.
+    pub(crate) fn new(wiring: Wiring) -> Self {
+        let Wiring { engine, broker, blobs, effects, bulk, sender_of } = wiring;
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        let inlet = Mutex::new(Inlet { effects, bulk });
+        Self(Arc::new(Inner { engine, broker, blobs, sender_of, inlet, asks, asked: Mutex::new(asked) }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

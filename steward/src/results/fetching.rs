@@ -1,0 +1,175 @@
+//! Writing what arrives: a piece is taken only where the file ends, so a file never has a gap, whatever is lost,
+//! repeated or out of order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use protocol::Event;
+use protocol::event::Ticket;
+use protocol::message::MessageId;
+use protocol::name::NodeName;
+use protocol::outcome::Stream;
+use protocol::step::Effect;
+
+use super::{Ask, Results};
+use crate::blobs::{Blobs, Fetching, Owner};
+use crate::broker::Bulk;
+use crate::broker::wire::chunk::Chunk;
+
+/// Files that are open at the same time; the one that was not used for longest is closed first. The core fetches fewer.
+const OPEN_MAX: usize = 64;
+
+/// What is done at once.
+const WORK_MAX: usize = 64;
+
+/// Something for the files.
+enum Work {
+    Effect(Effect),
+    Chunk(NodeName, Chunk),
+}
+
+impl Results {
+    /// Writes until the engine or the broker ends.
+    pub(crate) async fn receiving(self) -> anyhow::Result<()> {
+        let mut inlet = self.0.inlet.lock().await;
+        let super::Inlet { effects, bulk } = &mut *inlet;
+        let mut files = Files::new(self.0.blobs.clone());
+        let (mut batches, mut arrived) = (Vec::new(), Vec::new());
+        loop {
+            tokio::select! {
+                biased;
+                count = effects.recv_many(&mut batches, WORK_MAX) => if count == 0 { return Ok(()) },
+                count = bulk.recv_many(&mut arrived, WORK_MAX) => if count == 0 { return Ok(()) },
+            }
+            let mut work: Vec<Work> = batches.drain(..).flatten().filter(is_ours).map(Work::Effect).collect();
+            for bulk in arrived.drain(..) {
+                match bulk {
+                    Bulk::Chunk { from, chunk } => work.push(Work::Chunk(from, chunk)),
+                    Bulk::Ask { from, ticket, stream, offset, len } => {
+                        if self.0.asks.try_send(Ask { from, ticket, stream, offset, len }).is_err() {
+                            self.0.broker.counters().bulk_dropped.one();
+                        }
+                    }
+                }
+            }
+            if work.is_empty() {
+                continue;
+            }
+            let (back, events) = tokio::task::spawn_blocking(move || {
+                let events = files.perform(work);
+                (files, events)
+            })
+            .await?;
+            files = back;
+            for event in events {
+                self.0.engine.event(event).await;
+            }
+        }
+    }
+}
+
+fn is_ours(effect: &Effect) -> bool {
+    matches!(effect, Effect::Receive { .. } | Effect::Seal { .. } | Effect::Discard(_))
+}
+
+/// The outputs that are being fetched. Everything here blocks.
+struct Files {
+    blobs: Blobs,
+    open: BTreeMap<(MessageId, Stream), Open>,
+    uses: u64,
+    failing: bool,
+}
+
+struct Open {
+    from: NodeName,
+    ticket: Ticket,
+    len: u64,
+    file: Fetching,
+    used: u64,
+}
+
+impl Files {
+    fn new(blobs: Blobs) -> Self {
+        Self { blobs, open: BTreeMap::new(), uses: 0, failing: false }
+    }
+
+    fn perform(&mut self, work: Vec<Work>) -> Vec<Event> {
+        let mut events = Vec::new();
+        // One word for each output that has grown, not for each piece.
+        let mut grown = BTreeSet::new();
+        for work in work {
+            let result = match work {
+                Work::Chunk(from, chunk) => self.append(&from, &chunk).map(|key| grown.extend(key)),
+                Work::Effect(Effect::Receive { id, stream, from, ticket, len }) => self
+                    .receive(id, stream, from, ticket, len)
+                    .map(|have| events.push(Event::Fetched { id, stream, have })),
+                Work::Effect(Effect::Seal { id, stream, hash }) => {
+                    self.seal(id, stream, &hash).map(|whole| events.push(Event::Sealed { id, stream, whole }))
+                }
+                Work::Effect(Effect::Discard(ticket)) => self.blobs.remove(Owner::In(ticket)),
+                Work::Effect(_) => Ok(()),
+            };
+            self.note(result);
+        }
+        for (id, stream) in grown {
+            if let Some(open) = self.open.get(&(id, stream)) {
+                events.push(Event::Fetched { id, stream, have: open.file.have() });
+            }
+        }
+        events
+    }
+
+    /// Logs the first failure and the recovery from it.
+    fn note(&mut self, result: io::Result<()>) {
+        match result {
+            Ok(()) if self.failing => {
+                self.failing = false;
+                tracing::info!("outputs can be written again");
+            }
+            Ok(()) => {}
+            Err(error) if self.failing => tracing::debug!(%error, "an output still can't be written"),
+            Err(error) => {
+                self.failing = true;
+                tracing::error!(%error, "an output can't be written in blobs/; it stays with its node and is tried again");
+            }
+        }
+    }
+
+    fn receive(&mut self, id: MessageId, stream: Stream, from: NodeName, ticket: Ticket, len: u64) -> io::Result<u64> {
+        self.uses += 1;
+        if let Some(open) = self.open.get_mut(&(id, stream))
+            && (&open.from, open.ticket, open.len) == (&from, ticket, len)
+        {
+            open.used = self.uses;
+            return Ok(open.file.have());
+        }
+        if self.open.len() >= OPEN_MAX {
+            let oldest = self.open.iter().min_by_key(|(_, open)| open.used).map(|(key, _)| *key);
+            oldest.and_then(|key| self.open.remove(&key));
+        }
+        let file = self.blobs.fetch(id, stream)?;
+        let have = file.have();
+        self.open.insert((id, stream), Open { from, ticket, len, file, used: self.uses });
+        Ok(have)
+    }
+
+    /// Adds a piece if it was asked for and fits; says which output has grown.
+    fn append(&mut self, from: &NodeName, chunk: &Chunk) -> io::Result<Option<(MessageId, Stream)>> {
+        self.uses += 1;
+        let found = self.open.iter_mut().find(|((_, stream), open)| {
+            (&open.from, open.ticket, *stream, open.len) == (from, chunk.ticket, chunk.stream, chunk.total)
+        });
+        let Some((key, open)) = found else { return Ok(None) };
+        open.used = self.uses;
+        let before = open.file.have();
+        Ok((open.file.append(chunk.offset, &chunk.bytes)? > before).then_some(*key))
+    }
+
+    fn seal(&mut self, id: MessageId, stream: Stream, hash: &[u8; 32]) -> io::Result<bool> {
+        let mut file = match self.open.remove(&(id, stream)) {
+            Some(open) => open.file,
+            None => self.blobs.fetch(id, stream)?,
+        };
+        file.seal(hash)
+    }
+}
