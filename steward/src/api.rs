@@ -5,7 +5,7 @@
 //! | `POST /v1/messages` with an array of messages | `{"ids": […]}` once they are durable; 422 with `errors` by message if one makes no sense, and then none is accepted |
 //! | `GET /v1/messages?node&state&since&limit` | messages, newest first |
 //! | `GET /v1/messages/{id}` | a message with its history and the beginning of its output |
-//! | `GET /v1/messages/{id}/stdout`, `…/stderr` | the output as it is |
+//! | `GET /v1/messages/{id}/stdout`, `…/stderr` | the output as it is; 409 while it is not here |
 //! | `GET /v1/messages/{id}/events` | the message as a JSON line, now and after each change, until it has ended |
 //! | `POST /v1/messages/{id}/cancel` | the message, taken back |
 //! | `GET /v1/nodes` | what is known of other nodes |
@@ -32,6 +32,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use crate::blobs::Blobs;
 use crate::engine::{EngineError, EngineHandle, Input};
 use crate::intake::{Fault, Intake, IntakeError};
 use crate::supervise::Supervisor;
@@ -98,7 +99,7 @@ struct Inner {
     intake: Intake,
     engine: EngineHandle,
     supervisor: Supervisor,
-    dir: PathBuf,
+    blobs: Blobs,
     info: Arc<dyn Fn() -> InfoView + Send + Sync>,
     bodies_kib: Semaphore,
 }
@@ -115,7 +116,8 @@ impl Api {
 
     fn router(self) -> Router {
         let Self { intake, engine, supervisor, dir, info } = self;
-        let shared = Inner { intake, engine, supervisor, dir, info, bodies_kib: Semaphore::new(BODIES_KIB_MAX) };
+        let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
+        let shared = Inner { intake, engine, supervisor, blobs, info, bodies_kib };
         Router::new()
             .route("/v1/messages", get(messages::list).post(messages::send))
             .route("/v1/messages/{id}", get(messages::show))

@@ -1,6 +1,5 @@
 //! What the API says and does about messages.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -19,6 +18,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{ApiError, BODY_BYTES_MAX, BODY_LIMIT, LOOK_AGAIN, Shared};
+use crate::blobs::Owner;
 use crate::engine::{EngineError, Filter, Input};
 use crate::intake::MessageInput;
 use crate::view::MessageView;
@@ -170,14 +170,9 @@ async fn beginning(api: &Shared, id: MessageId, stream: Stream) -> Option<String
     }
 }
 
-/// The file with a fetched output, or with what is there of it.
+/// The file with a fetched output, once all of it is there and its hash is right.
 async fn open_output(api: &Shared, id: MessageId, stream: Stream) -> Option<tokio::fs::File> {
-    let name = format!("out-{id}.{}", stream.as_str());
-    let whole: PathBuf = api.dir.join("blobs").join(&name);
-    match tokio::fs::File::open(&whole).await {
-        Ok(file) => Some(file),
-        Err(_) => tokio::fs::File::open(whole.with_file_name(format!("{name}.part"))).await.ok(),
-    }
+    tokio::fs::File::open(api.blobs.path(Owner::Out(id), stream)).await.ok()
 }
 
 /// `GET /v1/messages/{id}/stdout` and `…/stderr`: the bytes as they are.
@@ -194,11 +189,18 @@ pub(super) async fn output(
     if let Some(file) = open_output(&api, id, stream).await {
         return Ok((kind, Body::from_stream(blocks(file))).into_response());
     }
-    let inline = match stream {
-        Stream::Stdout => view.stdout,
-        Stream::Stderr => view.stderr,
+    let (inline, length) = match stream {
+        Stream::Stdout => (view.stdout, view.stdout_bytes),
+        Stream::Stderr => (view.stderr, view.stderr_bytes),
     };
-    Ok((kind, inline.unwrap_or_default()).into_response())
+    match inline {
+        Some(text) => Ok((kind, text).into_response()),
+        None if length == 0 => Ok((kind, "").into_response()),
+        None => {
+            let text = format!("the output ({length} bytes) is not here: the message is {}", view.state);
+            Err(ApiError::new(StatusCode::CONFLICT, text))
+        }
+    }
 }
 
 fn blocks(file: tokio::fs::File) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> {

@@ -1,0 +1,137 @@
+//! What a node says of itself in its hello (R16): who and where it is, and how it is doing. JSON text, made anew each time
+//! from a few small files of `/proc`; nothing that can fail keeps a node from saying hello.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use protocol::time::Wall;
+use serde::Serialize;
+
+use crate::clock;
+use crate::metrics::disk_free_bytes;
+
+/// What doesn't change while the process runs.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Hello {
+    node: String,
+    version: &'static str,
+    started_at: String,
+    host: Option<String>,
+    os: Option<String>,
+    kernel: Option<String>,
+    arch: &'static str,
+    cpus: usize,
+    labels: BTreeMap<String, String>,
+    #[serde(skip)]
+    dir: PathBuf,
+}
+
+/// What waits in a node.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Queues {
+    /// Outgoing messages that are not final.
+    pub(crate) outbox: u64,
+    /// Incoming messages that are not confirmed.
+    pub(crate) inbox: u64,
+    /// Methods that run.
+    pub(crate) running: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Now<'a> {
+    #[serde(flatten)]
+    hello: &'a Hello,
+    /// Processes that want to run, on average over 1, 5 and 15 minutes.
+    load: Option<[f64; 3]>,
+    disk_free_bytes: Option<u64>,
+    memory_total_bytes: Option<u64>,
+    memory_available_bytes: Option<u64>,
+    queues: Queues,
+}
+
+impl Hello {
+    /// For this process.
+    pub(crate) fn new(node: &str, dir: &Path, started: Wall, labels: BTreeMap<String, String>) -> Self {
+        Self {
+            node: node.to_owned(),
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: clock::rfc3339(started),
+            host: word("/proc/sys/kernel/hostname"),
+            os: fs::read_to_string("/etc/os-release").ok().and_then(|text| os(&text)),
+            kernel: word("/proc/sys/kernel/osrelease"),
+            arch: std::env::consts::ARCH,
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            labels,
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// What it says at this moment, as JSON text.
+    pub(crate) fn text(&self, queues: Queues) -> Arc<str> {
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let now = Now {
+            hello: self,
+            load: fs::read_to_string("/proc/loadavg").ok().and_then(|text| load(&text)),
+            disk_free_bytes: disk_free_bytes(&self.dir),
+            memory_total_bytes: meminfo(&memory, "MemTotal:"),
+            memory_available_bytes: meminfo(&memory, "MemAvailable:"),
+            queues,
+        };
+        serde_json::to_string(&now).unwrap_or_else(|_| "{}".to_owned()).into()
+    }
+}
+
+fn word(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+fn os(release: &str) -> Option<String> {
+    let value = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(value.trim().trim_matches(['"', '\'']).to_owned())
+}
+
+fn load(text: &str) -> Option<[f64; 3]> {
+    let mut words = text.split_ascii_whitespace().map(|word| word.parse().ok());
+    Some([words.next()??, words.next()??, words.next()??])
+}
+
+fn meminfo(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hello_says_who_where_and_how() {
+        let labels = [("region".to_owned(), "north".to_owned())].into();
+        let hello = Hello::new("ship1", &std::env::temp_dir(), Wall(0), labels);
+        let text = hello.text(Queues { outbox: 3, ..Queues::default() });
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["node"], "ship1");
+        assert_eq!(value["labels"]["region"], "north");
+        assert_eq!(value["startedAt"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(value["queues"]["outbox"], 3);
+        assert!(value["diskFreeBytes"].as_u64().unwrap() > 0);
+        assert!(value["memoryTotalBytes"].as_u64() > value["memoryAvailableBytes"].as_u64());
+        assert_eq!(value["load"].as_array().unwrap().len(), 3);
+        assert!(text.len() < 2000, "{text}");
+    }
+
+    #[test]
+    fn what_the_system_tells_is_read_or_left_out() {
+        assert_eq!(os("ID=debian\nPRETTY_NAME=\"Debian 13\"\n").as_deref(), Some("Debian 13"));
+        assert_eq!(os(""), None);
+        assert_eq!(load("0.1 0.2 3 1/2 3"), Some([0.1, 0.2, 3.0]));
+        assert_eq!(load("0.1 x"), None);
+        assert_eq!(meminfo("MemTotal:  10 kB\n", "MemTotal:"), Some(10_240));
+        assert_eq!(meminfo("MemTotal:  10\n", "MemTotal:"), None);
+    }
+}

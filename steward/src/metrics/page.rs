@@ -1,0 +1,150 @@
+//! The names of all metrics, and the text that is served.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::{Class, Here, Metrics, Sample, Tally};
+
+type Labels = Vec<(&'static str, String)>;
+
+/// What the link counts: the middle part of the name, and the help.
+const LINK: [(&str, &str); 14] = [
+    ("connects", "Connections to the broker that were made"),
+    ("published", "Publishes that were handed to the broker's client"),
+    ("published_items", "Messages and receipts in what was published"),
+    ("published_bytes", "Bytes of the bodies that were published"),
+    ("received", "What arrived from the broker"),
+    ("received_items", "Messages and receipts in what arrived"),
+    ("received_bytes", "Bytes of the bodies that arrived"),
+    ("refused", "What arrived and made no sense"),
+    ("dropped", "What was not published because the link was down or too slow; it is tried again"),
+    ("unsendable", "What can't be published at all"),
+    ("bulk_dropped", "Pieces of outputs that were not sent because too many waited; they are asked for again"),
+    ("slow_consumer", "Messages that the broker's client lost because this node was too slow"),
+    ("server_errors", "Errors that the broker reported"),
+    ("echoes_missed", "Echoes to ourselves that did not come back in time"),
+];
+
+/// One page, as it grows.
+struct Page(Registry);
+
+impl Page {
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let counter: Counter = Counter::default();
+        counter.inner().store(value, Ordering::Relaxed);
+        self.0.register(name, help, counter);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        let gauge: Gauge<f64, AtomicU64> = Gauge::default();
+        gauge.set(value as f64);
+        self.0.register(name, help, gauge);
+    }
+
+    fn counters(&mut self, name: &str, help: &str, values: impl Iterator<Item = (Labels, u64)>) {
+        let family: Family<Labels, Counter> = Family::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).inner().store(value, Ordering::Relaxed);
+        }
+        self.0.register(name, help, family);
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, values: impl Iterator<Item = (Labels, u64)>) {
+        let family: Family<Labels, Gauge<f64, AtomicU64>> = Family::default();
+        for (labels, value) in values {
+            family.get_or_create(&labels).set(value as f64);
+        }
+        self.0.register(name, help, family);
+    }
+}
+
+/// The text of one page.
+pub(super) fn write(metrics: &Metrics, tally: &Tally, sample: &Sample, here: &Here) -> Result<String, fmt::Error> {
+    let mut page = Page(Registry::with_prefix("steward"));
+    let version = [(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1)];
+    page.gauges("build_info", "The version that runs", version.into_iter());
+    messages(&mut page, tally, sample);
+    outside(&mut page, tally, sample);
+    inside(&mut page, metrics, sample, here);
+    let mut out = String::new();
+    text::encode(&mut out, &page.0)?;
+    Ok(out)
+}
+
+fn class((direction, kind, method): &Class) -> Labels {
+    vec![
+        ("direction", direction.as_str().to_owned()),
+        ("type", kind.as_str().to_owned()),
+        ("method", method.to_string()),
+    ]
+}
+
+fn messages(page: &mut Page, tally: &Tally, sample: &Sample) {
+    let by_class = |map: &std::collections::HashMap<Class, u64>| -> Vec<(Labels, u64)> {
+        map.iter().map(|(key, value)| (class(key), *value)).collect()
+    };
+    page.counters("messages_accepted", "Messages that were accepted here", by_class(&tally.accepted).into_iter());
+    let ended = tally.ended.iter().map(|((key, state), value)| {
+        let mut labels = class(key);
+        labels.push(("state", (*state).to_owned()));
+        (labels, *value)
+    });
+    page.counters("messages_ended", "Messages that have ended, by their final state", ended);
+    let attempts = by_class(&tally.attempts);
+    page.counters("message_attempts", "Attempts that messages took that have ended", attempts.into_iter());
+    let outputs = by_class(&tally.output_bytes);
+    page.counters("message_output_bytes", "Output of messages that have ended, in bytes", outputs.into_iter());
+    let dropped = tally.dropped.iter().map(|(why, count)| (vec![("reason", (*why).to_owned())], *count));
+    page.counters("messages_dropped", "What arrived and was dropped without a receipt; it is sent again", dropped);
+    let stored = sample.stored.iter().map(|(state, count)| (vec![("state", state.clone())], *count));
+    page.gauges("stored_messages", "Outgoing messages in the store, as steward messages shows them", stored);
+    page.gauge("outbox_open_messages", "Outgoing messages that have not ended", sample.outbox_open);
+    page.gauge("inbox_open_messages", "Incoming messages whose result is not confirmed", sample.inbox_open);
+    let lanes = [("out", sample.lanes.0), ("in", sample.lanes.1)];
+    let lanes = lanes.into_iter().map(|(direction, count)| (vec![("direction", direction.to_owned())], count));
+    page.gauges("lanes", "Lanes: node, type and method", lanes);
+}
+
+fn outside(page: &mut Page, tally: &Tally, sample: &Sample) {
+    let mut nodes: BTreeMap<&str, u64> =
+        ["online", "away", "stopped", "silent", "unknown"].into_iter().map(|name| (name, 0)).collect();
+    for presence in tally.presence.values() {
+        *nodes.entry(presence).or_default() += 1;
+    }
+    let nodes = nodes.into_iter().map(|(name, count)| (vec![("presence", name.to_owned())], count));
+    page.gauges("nodes", "Other nodes that were heard of since the start", nodes);
+    page.counter("name_conflicts", "Two processes with one name were seen", tally.conflicts);
+    page.counter("stores_lost", "Another node came back without what its store had held", tally.stores_lost);
+    page.gauge("link_up", "Whether the broker can be reached", u64::from(sample.link_up));
+    let missed = tally.missed;
+    page.counter("reports_missed", "Reports that were not counted, because counting was too slow", missed);
+    for (name, help) in LINK {
+        let value = sample.link.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
+        page.counter(&format!("link_{name}"), help, value);
+    }
+}
+
+fn inside(page: &mut Page, metrics: &Metrics, sample: &Sample, here: &Here) {
+    let (rows, seconds) = (metrics.commit_rows.clone(), metrics.commit_seconds.clone());
+    page.0.register("commit_rows", "Rows of a transaction of the store", rows);
+    page.0.register_with_unit("commit", "Time of a transaction of the store", Unit::Seconds, seconds);
+    let run = metrics.run_seconds.clone();
+    page.0.register_with_unit("method_run", "Time that a method ran for an incoming message", Unit::Seconds, run);
+    page.gauge("methods_running", "Methods that run", sample.methods_running);
+    page.gauge("engine_queue_inputs", "What waits for the engine", here.queue);
+    let dropped = sample.effects_dropped;
+    page.counter("engine_effects_dropped", "Batches of effects that found no room; they are tried again", dropped);
+    let tasks = here.tasks.iter().map(|(state, count)| (vec![("state", state.clone())], *count));
+    page.gauges("tasks", "Tasks of the node", tasks);
+    page.counter("task_restarts", "Restarts of tasks that failed", here.restarts);
+    page.counter("task_panics", "Panics that ended a task", here.panics);
+    page.gauge("disk_free_bytes", "Room in the file system of the node's directory", here.disk_free_bytes);
+    page.gauge("memory_bytes", "Memory that the process holds", here.memory_bytes);
+}
