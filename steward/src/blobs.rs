@@ -55,6 +55,11 @@ impl Blobs {
         Ok(blobs)
     }
 
+    /// The folder itself.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where a whole output lies.
     pub(crate) fn path(&self, owner: Owner, stream: Stream) -> PathBuf {
         let stream = stream.as_str();
@@ -161,11 +166,6 @@ impl Writing {
         self.hash.update(bytes);
         self.len += bytes.len() as u64;
         Ok(())
-    }
-
-    /// Bytes so far.
-    pub(crate) fn len(&self) -> u64 {
-        self.len
     }
 
     /// Makes it durable under its name, and says how long it is and its BLAKE3 hash.
@@ -283,10 +283,10 @@ mod tests {
         assert_eq!(read(60, 3), b"");
 
         drop(blobs.write(TICKET, Stream::Stderr).unwrap());
-        assert_eq!(fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 1, "what is given up goes");
+        assert_eq!(fs::read_dir(blobs.dir()).unwrap().count(), 1, "what is given up goes");
         blobs.remove(Owner::In(TICKET)).unwrap();
         blobs.remove(Owner::In(TICKET)).unwrap();
-        assert_eq!(fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(blobs.dir()).unwrap().count(), 0);
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
         fs::write(dir.path().join(FOLDER).join("notes.txt"), "mine").unwrap();
         let known = [Owner::Out(ID), Owner::In(TICKET)];
         assert_eq!(blobs.remove_leftovers(&|owner| known.contains(&owner)).unwrap(), 2);
-        assert_eq!(fs::read_dir(dir.path().join(FOLDER)).unwrap().count(), 3);
+        assert_eq!(fs::read_dir(blobs.dir()).unwrap().count(), 3);
         assert_eq!(blobs.remove_leftovers(&|_| false).unwrap(), 2);
     }
 }

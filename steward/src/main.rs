@@ -19,12 +19,12 @@ mod intake;
 mod logging;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
 mod message_log;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
-mod results;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod metrics;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod profiling;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
+mod results;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod store;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
