@@ -160,9 +160,13 @@ pub(crate) struct Writing {
 }
 
 impl Writing {
-    /// Adds bytes at the end.
+    /// Adds bytes at the end. After an error nothing more may be added; what was there before can still be finished.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        if let Err(error) = self.file.write_all(bytes) {
+            // Part of it may be there: the file is cut back to what is counted.
+            self.file.set_len(self.len)?;
+            return Err(error);
+        }
         self.hash.update(bytes);
         self.len += bytes.len() as u64;
         Ok(())

@@ -20,6 +20,8 @@ mod logging;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
 mod message_log;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
+mod methods;
+#[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod metrics;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod profiling;
@@ -27,10 +29,14 @@ mod profiling;
 mod results;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod store;
-#[expect(dead_code, reason = "wired by node.rs in the next step")]
+#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
 mod supervise;
 mod view;
 
 fn main() -> std::process::ExitCode {
+    // The job guard is this program once more, but without anything that it doesn't need.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == methods::job_guard::VERB) {
+        return methods::job_guard::main();
+    }
     cli::main()
 }

@@ -1,0 +1,206 @@
+//! What a node can do: one method a file, and one line for each in [`TABLE`]. `docs/methods.md` is generated from the
+//! files' texts.
+//!
+//! In the order in which a message meets them: [`runner`] starts it, [`context`] lends its method what it may use,
+//! [`process`] and [`capture`] run a command and keep its output, [`job_guard`] ends commands whose node was killed,
+//! [`append`] writes log files. Nothing here decides about delivery, and nothing here decides who may run what: that is
+//! `security::admission`.
+
+mod append;
+mod capture;
+mod context;
+mod error_log;
+pub(crate) mod job_guard;
+mod process;
+mod runner;
+mod say_hello;
+mod shell_command;
+mod text_logging;
+
+use std::collections::{BTreeSet, HashSet};
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use protocol::event::{Facts, Ticket};
+use protocol::message::MessageId;
+use protocol::outcome::Final;
+
+pub(crate) use context::MethodCtx;
+pub(crate) use job_guard::Guard;
+#[expect(unused_imports, reason = "wired by node.rs in the next step")]
+pub(crate) use runner::{Bodies, Counts, Runner, Setup};
+
+use context::{Batch, Host};
+
+/// Every method, one line each.
+static TABLE: &[&dyn Entry] = &[
+    &Row::<shell_command::ShellCommand>::NEW,
+    &Row::<text_logging::TextLogging>::NEW,
+    &Row::<error_log::ErrorLog>::NEW,
+    &Row::<say_hello::SayHello>::NEW,
+];
+
+/// One thing that a node can do for a message.
+pub(crate) trait Method: Send + Sync + 'static {
+    /// Its name in messages and subjects, case sensitive.
+    const NAME: &'static str;
+    /// Whether it may run again after the node died in the middle. No default: its author has to decide.
+    const AFTER_CRASH: AfterCrash;
+    /// Whether it only takes something in, so that it may be sent as an event, which a node takes from everybody.
+    const EVENT: bool;
+    /// How many messages of a lane one run may take.
+    const BATCH: usize = 1;
+    /// Its data, understood.
+    type Args: Send;
+
+    /// Understands `data`, or says in words why it makes no sense; the message is refused with them.
+    fn parse(data: &[String]) -> Result<Self::Args, String>;
+
+    /// Adds the arguments of the next message of a batch. Called only where `BATCH` is more than 1.
+    fn join(_batch: &mut Self::Args, _next: Self::Args) {}
+
+    /// Does it. What it returns holds for every message of the batch.
+    fn run(args: Self::Args, ctx: &mut MethodCtx<'_>) -> impl Future<Output = Result<Ending, MethodError>> + Send;
+}
+
+/// What a node does with a message that it was running when it died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AfterCrash {
+    /// Runs it again: that is harmless.
+    Rerun,
+    /// Reports it as interrupted, unless the message itself says that a rerun is harmless.
+    Interrupt,
+}
+
+/// How a method ended; times and output are added by the runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// The final state.
+    pub(crate) state: Final,
+    /// Why, where the state alone does not say it.
+    pub(crate) reason: Option<Arc<str>>,
+    /// The exit code of a command that ended by itself.
+    pub(crate) exit_code: Option<i32>,
+    /// The signal that ended a command.
+    pub(crate) signal: Option<i32>,
+}
+
+impl Ending {
+    /// It worked, and there is nothing else to say.
+    pub(crate) const DONE: Self = Self { state: Final::Done, reason: None, exit_code: None, signal: None };
+
+    /// A final state with its reason.
+    pub(crate) fn because(state: Final, reason: impl Into<Arc<str>>) -> Self {
+        Self { state, reason: Some(reason.into()), exit_code: None, signal: None }
+    }
+}
+
+/// Why a method could not do it, in words for the operator; the message ends as `failed`.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct MethodError(pub(crate) String);
+
+/// A method without its types, for the table.
+trait Entry: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn rerun(&self) -> bool;
+    fn event(&self) -> bool;
+    fn batch(&self) -> usize;
+    fn check(&self, data: &[String]) -> Result<(), String>;
+    fn run<'a>(&self, host: &'a Arc<Host>, batch: Batch) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
+struct Row<M>(std::marker::PhantomData<M>);
+
+impl<M> Row<M> {
+    const NEW: Self = Self(std::marker::PhantomData);
+}
+
+impl<M: Method> Entry for Row<M> {
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn rerun(&self) -> bool {
+        M::AFTER_CRASH == AfterCrash::Rerun
+    }
+
+    fn event(&self) -> bool {
+        M::EVENT
+    }
+
+    fn batch(&self) -> usize {
+        M::BATCH
+    }
+
+    fn check(&self, data: &[String]) -> Result<(), String> {
+        M::parse(data).map(drop)
+    }
+
+    fn run<'a>(&self, host: &'a Arc<Host>, batch: Batch) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(runner::execute::<M>(host, batch))
+    }
+}
+
+fn entry(method: &str) -> Option<&'static dyn Entry> {
+    TABLE.iter().find(|entry| entry.name() == method).copied()
+}
+
+/// What delivery has to know of a method. A method that is not known here runs nothing, so it may do so again.
+pub(crate) fn facts(method: &str) -> Facts {
+    match entry(method) {
+        Some(entry) => Facts { rerun: entry.rerun(), batch: entry.batch() },
+        None => Facts { rerun: true, batch: 1 },
+    }
+}
+
+/// Whether a method may be sent as an event; none if there is no such method.
+pub(crate) fn takes_events(method: &str) -> Option<bool> {
+    entry(method).map(Entry::event)
+}
+
+/// The names of the methods that this node knows, in the order of the table.
+pub(crate) fn known() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|entry| entry.name())
+}
+
+/// Checks a message's method and data as far as that can be done without running it. The error is a reason in words.
+pub(crate) fn check(method: &str, body: &str) -> Result<(), String> {
+    let Some(entry) = entry(method) else {
+        let known: Vec<_> = known().collect();
+        return Err(format!(
+            "there is no method {method} in steward {} here; it has {} (names are case sensitive)",
+            env!("CARGO_PKG_VERSION"),
+            known.join(", ")
+        ));
+    };
+    entry.check(&data(body)?).map_err(|why| format!("{method}: {why}"))
+}
+
+/// The data of a message from the JSON text that carries it.
+fn data(body: &str) -> Result<Vec<String>, String> {
+    serde_json::from_str(body).map_err(|error| format!("data is no array of strings: {error}"))
+}
+
+/// Puts in order what the last process of this node left behind when it was killed. Called once at start, before
+/// anything runs, with the inbox messages that the store has as running. Blocks for up to a few seconds where leftovers
+/// don't want to end. Returns how many processes were ended.
+pub(crate) fn recover(dir: &Path, running: &[(Ticket, MessageId)]) -> usize {
+    let tickets: BTreeSet<Ticket> = running.iter().map(|(ticket, _)| *ticket).collect();
+    for log in [&text_logging::LOG, &error_log::LOG] {
+        if let Err(error) = append::recover(dir, log, &tickets) {
+            tracing::warn!(log = log.name, %error, "the log could not be compared with its journal; lines of messages \
+                that run again may be in it twice");
+        }
+    }
+    if running.is_empty() {
+        return 0;
+    }
+    let ids: BTreeSet<MessageId> = running.iter().map(|(_, id)| *id).collect();
+    process::end(&HashSet::new(), &ids, process::GRACE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! What a method is lent while it runs: its messages, its end, a place for its output, the node's log files. Nothing
+//! else of the node can be reached from here.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use protocol::name::NodeName;
+use protocol::outcome::{Final, Outcome};
+use protocol::step::Run;
+use protocol::time::Wall;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::append::{Append, Appender};
+use super::capture::{Captured, Place};
+use super::runner::Ends;
+use super::{Ending, Guard, MethodError};
+use crate::blobs::Blobs;
+use crate::clock;
+use crate::supervise::Supervisor;
+
+/// What all runs of a node share.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) node: NodeName,
+    pub(super) blobs: Blobs,
+    pub(super) max_output: u64,
+    pub(super) started: Wall,
+    pub(super) guard: Guard,
+    pub(super) ends: mpsc::Sender<Ends>,
+    pub(super) text_log: Appender,
+    pub(super) error_log: Appender,
+    pub(super) supervisor: Supervisor,
+}
+
+/// Messages that start together, with the one switch that stops them.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) runs: Vec<Run>,
+    pub(super) stop: Arc<StopSwitch>,
+    /// Whether anybody wants to hear how they end (not so for NACK types).
+    pub(super) recorded: bool,
+}
+
+/// Why a run has to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Its sender wants it back.
+    Cancelled,
+    /// It ran longer than it may.
+    TimedOut(Duration),
+    /// The node stops.
+    NodeStops,
+}
+
+impl Stop {
+    /// How a message ends that was stopped for this reason.
+    pub(crate) fn ending(self) -> Ending {
+        match self {
+            Self::Cancelled => Ending::because(Final::Cancelled, "cancelled while it ran"),
+            Self::TimedOut(limit) => {
+                Ending::because(Final::TimedOut, format!("it ran longer than its limit of {limit:?} and was stopped"))
+            }
+            Self::NodeStops => Ending::because(
+                Final::Interrupted,
+                "the node was stopped while it ran; how far it came is unknown, so it is not run again",
+            ),
+        }
+    }
+}
+
+/// Stops one run; the first reason counts.
+#[derive(Debug, Default)]
+pub(super) struct StopSwitch {
+    why: OnceLock<Stop>,
+    token: CancellationToken,
+}
+
+impl StopSwitch {
+    pub(super) fn stop(&self, why: Stop) {
+        self.why.get_or_init(|| why);
+        self.token.cancel();
+    }
+
+    /// The reason, once it has been stopped.
+    pub(super) fn why(&self) -> Option<Stop> {
+        self.why.get().copied()
+    }
+
+    /// Returns when the run has to stop.
+    pub(super) async fn stopped(&self) -> Stop {
+        self.token.cancelled().await;
+        // The reason is set before the token is cancelled.
+        self.why().unwrap_or(Stop::NodeStops)
+    }
+}
+
+/// What a method may use.
+#[derive(Debug)]
+pub(crate) struct MethodCtx<'a> {
+    host: &'a Host,
+    runs: &'a [Run],
+    stop: &'a StopSwitch,
+    recorded: bool,
+    pub(super) output: Captured,
+    pub(super) started: Wall,
+    pub(super) reported: bool,
+}
+
+impl<'a> MethodCtx<'a> {
+    pub(super) fn new(host: &'a Host, runs: &'a [Run], stop: &'a StopSwitch, recorded: bool) -> Self {
+        let output = Captured::default();
+        Self { host, runs, stop, recorded, output, started: clock::wall(), reported: false }
+    }
+
+    /// The messages of this run, in order; one, unless the method takes batches.
+    pub(crate) fn runs(&self) -> &[Run] {
+        self.runs
+    }
+
+    /// This node.
+    pub(crate) fn node(&self) -> &NodeName {
+        &self.host.node
+    }
+
+    /// When this node's process started.
+    pub(crate) fn node_started(&self) -> Wall {
+        self.host.started
+    }
+
+    /// Returns when the method has to stop. One that does not listen is dropped after [`STOP_LIMIT`](super::runner::STOP_LIMIT).
+    pub(crate) async fn stopped(&self) -> Stop {
+        self.stop.stopped().await
+    }
+
+    /// What ends processes whose node was killed.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.host.guard
+    }
+
+    /// Where the output of this run goes.
+    pub(super) fn place(&self) -> Place {
+        let ticket = self.runs.first().filter(|_| self.recorded).map(|run| run.ticket);
+        Place::new(&self.host.blobs, ticket, self.host.max_output)
+    }
+
+    /// Keeps a short text as the standard output of this run.
+    pub(crate) fn answer(&mut self, text: &str) {
+        self.output.stdout = super::capture::text(text);
+    }
+
+    /// Appends to the text log; see [`append`](super::append).
+    pub(crate) async fn append_text(&mut self, bytes: Vec<u8>) -> Result<Ending, MethodError> {
+        self.append(&self.host.text_log, bytes).await
+    }
+
+    /// Appends to the error log; see [`append`](super::append).
+    pub(crate) async fn append_error(&mut self, bytes: Vec<u8>) -> Result<Ending, MethodError> {
+        self.append(&self.host.error_log, bytes).await
+    }
+
+    /// The log's writer itself tells how these messages ended, because the order in which it tells is what makes a log
+    /// exact across a crash.
+    async fn append(&mut self, log: &Appender, bytes: Vec<u8>) -> Result<Ending, MethodError> {
+        let runs = if self.recorded { self.runs } else { &[] };
+        let ends = runs.iter().map(|run| (run.ticket, self.outcome(Ending::DONE))).collect();
+        let told = log.append(Append::new(bytes, ends)).await?;
+        self.reported = true;
+        Ok(told)
+    }
+
+    /// The outcome of a run that ends now.
+    pub(super) fn outcome(&self, ending: Ending) -> Outcome {
+        let Ending { state, reason, exit_code, signal } = ending;
+        Outcome {
+            state,
+            reason,
+            exit_code,
+            signal,
+            started: Some(self.started),
+            finished: clock::wall(),
+            stdout: self.output.stdout.clone(),
+            stderr: self.output.stderr.clone(),
+        }
+    }
+}

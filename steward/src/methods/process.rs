@@ -1,0 +1,192 @@
+//! The processes of a command: started as a group of their own, waited for, signalled, and found again when they have
+//! left the group. It knows nothing of messages but the id that marks their processes.
+//!
+//! The leader is reaped last: until then its number belongs to it, so a signal for the group can't hit a stranger that
+//! was given the same number (some systems have no more than 32,768).
+
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus};
+use std::time::Duration;
+
+use protocol::message::MessageId;
+use rustix::io::Errno;
+use rustix::process::{self, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use tokio::io::unix::AsyncFd;
+
+use super::Guard;
+use crate::clock::Clock;
+
+/// The variable that marks every process of a message, whatever group or session it moves to.
+pub(super) const MARK: &str = "STEWARD_MESSAGE_ID";
+
+/// How long a process that was asked to end (SIGTERM) may take before it is killed (SIGKILL).
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
+
+/// How often [`end`] looks whether they are gone.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How often [`end`] kills what is marked before it gives up; more appear as long as they fork.
+const ROUNDS_MAX: usize = 100;
+
+/// The first process of a command. Dropped before it was reaped, it takes its group with it.
+#[derive(Debug)]
+pub(super) struct Leader {
+    child: Child,
+    pid: Option<Pid>,
+    pidfd: Option<AsyncFd<OwnedFd>>,
+    guard: Guard,
+    reaped: bool,
+}
+
+impl Leader {
+    /// Starts a command that was told to be a group of its own. The guard knows of it from then on.
+    ///
+    /// Runs on a thread that may block: a program on a file system that hangs must hold up nobody else.
+    pub(super) async fn start(mut command: Command, guard: Guard, id: MessageId) -> io::Result<Self> {
+        let spawn = move || {
+            let child = command.spawn()?;
+            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            if let Some(pid) = pid {
+                guard.begin(pid, id);
+            }
+            Ok::<_, io::Error>(Self { child, pid, pidfd: None, guard, reaped: false })
+        };
+        let mut leader = tokio::task::spawn_blocking(spawn).await.map_err(io::Error::other)??;
+        // Kernels before 5.3 have none; then a thread waits.
+        let pidfd = leader.pid.and_then(|pid| process::pidfd_open(pid, PidfdFlags::empty()).ok());
+        leader.pidfd = match pidfd {
+            Some(pidfd) => Some(watch(pidfd)?),
+            None => None,
+        };
+        Ok(leader)
+    }
+
+    /// Its standard output and standard error, once.
+    pub(super) fn outputs(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        (self.child.stdout.take(), self.child.stderr.take())
+    }
+
+    /// Returns when it has ended. It is not reaped then.
+    pub(super) async fn ended(&self) -> io::Result<()> {
+        if let Some(pidfd) = &self.pidfd {
+            pidfd.readable().await?.retain_ready();
+            return Ok(());
+        }
+        let Some(pid) = self.pid else { return Err(io::Error::other("a process without a number")) };
+        let wait = move || loop {
+            match process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+                Err(Errno::INTR) => {}
+                other => return other.map(drop),
+            }
+        };
+        Ok(tokio::task::spawn_blocking(wait).await.map_err(io::Error::other)??)
+    }
+
+    /// Signals everybody who is in its group.
+    pub(super) fn signal_group(&self, signal: Signal) {
+        // Nobody there is what was wanted; a member that changed its user is beyond our reach, and its group isn't.
+        if let Some(pid) = self.pid {
+            process::kill_process_group(pid, signal).ok();
+        }
+    }
+
+    /// Kills what is left of the group and takes the leader's exit status. Call it once the leader has ended.
+    pub(super) fn reap(mut self) -> io::Result<ExitStatus> {
+        self.let_go();
+        self.child.wait()
+    }
+
+    fn let_go(&mut self) {
+        if !self.reaped {
+            self.signal_group(Signal::KILL);
+            if let Some(pid) = self.pid {
+                self.guard.end(pid);
+            }
+            self.reaped = true;
+        }
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.let_go();
+            // Killed just now, it may need a moment; it is reaped at the latest when this process ends.
+            self.child.try_wait().ok();
+        }
+    }
+}
+
+/// The runtime's deprecated call is the safe one. What it can't rule out for any type, a number that changes or is closed
+/// while it is watched, an [`OwnedFd`] that is moved in does rule out.
+#[expect(deprecated, reason = "the new one is an unsafe function, and this program has no unsafe code")]
+fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    Ok(AsyncFd::try_new(pidfd)?)
+}
+
+/// The processes that carry the mark of one of these messages. Only those of our own user can be seen.
+pub(super) fn marked(ids: &BTreeSet<MessageId>) -> Vec<Pid> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else { continue };
+        if number != own && mark(&entry.path()).is_some_and(|id| ids.contains(&id)) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+fn mark(process: &std::path::Path) -> Option<MessageId> {
+    // A process that has ended has no environment any more, so what is only waiting to be reaped is not found.
+    let environment = std::fs::read(process.join("environ")).ok()?;
+    let value = environment
+        .split(|byte| *byte == 0)
+        .find_map(|variable| variable.strip_prefix(MARK.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Ends groups, and the processes that carry the mark of these messages: asks them, waits for at most `grace`, kills
+/// what is left. Returns how many marked processes and groups it met. Blocks.
+pub(super) fn end(groups: &HashSet<Pid>, ids: &BTreeSet<MessageId>, grace: Duration) -> usize {
+    let clock = Clock::start();
+    let mut met: HashSet<Pid> = groups.clone();
+    for group in groups {
+        process::kill_process_group(*group, Signal::TERM).ok();
+    }
+    for pid in marked(ids) {
+        met.insert(pid);
+        process::kill_process(pid, Signal::TERM).ok();
+    }
+    let alive = |groups: &HashSet<Pid>| groups.iter().any(|group| process::test_kill_process_group(*group).is_ok());
+    while clock.elapsed() < grace {
+        if !alive(groups) && marked(ids).is_empty() {
+            return met.len();
+        }
+        std::thread::park_timeout(LOOK);
+    }
+    for group in groups {
+        process::kill_process_group(*group, Signal::KILL).ok();
+    }
+    kill_marked(ids);
+    met.len()
+}
+
+/// Kills the processes that carry the mark of these messages, until there are none. Blocks, usually for milliseconds.
+pub(super) fn kill_marked(ids: &BTreeSet<MessageId>) {
+    for _ in 0..ROUNDS_MAX {
+        let found = marked(ids);
+        if found.is_empty() {
+            return;
+        }
+        for pid in found {
+            process::kill_process(pid, Signal::KILL).ok();
+        }
+        std::thread::park_timeout(LOOK);
+    }
+    tracing::warn!(messages = ?ids, "processes of these messages don't end even when they are killed");
+}

@@ -1,0 +1,7 @@
+//! The runner with real processes.
+
+mod guarding;
+mod output;
+mod rig;
+mod running;
+mod stopping;

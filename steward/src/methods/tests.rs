@@ -1,0 +1,104 @@
+//! The table of methods, and the page that is generated from it.
+
+use std::path::{Path, PathBuf};
+
+use protocol::message::Kind;
+
+use super::*;
+
+#[test]
+fn every_method_has_a_name_that_can_stand_in_a_subject_and_only_one_has_it() {
+    let names: BTreeSet<_> = known().collect();
+    assert_eq!(names.len(), TABLE.len());
+    for name in names {
+        protocol::name::MethodName::new(name).unwrap();
+    }
+}
+
+#[test]
+fn facts_are_those_of_the_methods() {
+    assert_eq!(facts("ShellCommand"), Facts { rerun: false, batch: 1 });
+    assert_eq!(facts("TextLogging"), Facts { rerun: true, batch: 512 });
+    assert_eq!(facts("NoSuchMethod").batch, 1);
+    assert_eq!((takes_events("ShellCommand"), takes_events("TextLogging")), (Some(false), Some(true)));
+    assert_eq!(takes_events("NoSuchMethod"), None);
+}
+
+#[test]
+fn lines_are_kept_as_they_are_and_never_run_together() {
+    let lines = |data: &[&str]| {
+        let data: Vec<String> = data.iter().map(|item| (*item).to_owned()).collect();
+        String::from_utf8(text_logging::TextLogging::parse(&data).unwrap()).unwrap()
+    };
+    assert_eq!(lines(&["some message sent from a ship for testing\n"]), "some message sent from a ship for testing\n");
+    assert_eq!(lines(&["a", "b\n", "", "c\r\n", "d\n\n", "\te "]), "a\nb\n\nc\r\nd\n\n\te \n");
+}
+
+fn source(name: &str) -> String {
+    // ShellCommand lies in shell_command.rs.
+    let mut file = String::new();
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && !file.is_empty() {
+            file.push('_');
+        }
+        file.push(character.to_ascii_lowercase());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/methods").join(format!("{file}.rs"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn documentation(name: &str) -> String {
+    let lines = source(name);
+    let lines = lines.lines().map_while(|line| line.strip_prefix("//!"));
+    lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
+}
+
+fn page() -> String {
+    let mut page = "<!-- Made from steward/src/methods/*.rs by `UPDATE_DOCS=1 cargo test -p steward methods`. -->\n\n\
+        # Methods\n\nWhat a node can do for a message. A message is one object of the arrays below, as in `inmsg.txt`; \
+        `steward send --to NODE\n--method METHOD -- DATA…` sends the same.\n"
+        .to_owned();
+    for entry in TABLE {
+        let after_crash = if entry.rerun() {
+            "runs again after a crash of the node"
+        } else {
+            "is `interrupted` by a crash of the node"
+        };
+        let sent_as = if entry.event() { "command or event" } else { "command" };
+        page +=
+            &format!("\n## {}\n{}\n*Sent as: {sent_as}; {after_crash}.*\n", entry.name(), documentation(entry.name()));
+    }
+    page
+}
+
+#[test]
+fn the_page_of_the_methods_is_up_to_date() {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/methods.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, page()).unwrap();
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        there == page(),
+        "docs/methods.md is not what the methods say; run: UPDATE_DOCS=1 cargo test -p steward methods"
+    );
+}
+
+#[test]
+fn every_example_is_accepted_by_its_method() {
+    for name in known() {
+        let text = documentation(name);
+        let examples: Vec<&str> =
+            text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(!examples.is_empty(), "{name} has no example");
+        for example in examples {
+            let messages: Vec<serde_json::Value> = serde_json::from_str(example).unwrap();
+            for message in messages {
+                assert_eq!(message["method"], name);
+                check(name, &message["data"].to_string()).unwrap();
+                let kind = Kind::parse(message["commandOrEvent"].as_str().unwrap()).unwrap();
+                assert!(kind.is_command() || takes_events(name) == Some(true), "{name} takes no events");
+            }
+        }
+    }
+}
