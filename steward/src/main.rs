@@ -27,6 +27,8 @@ mod metrics;
 mod profiling;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
 mod results;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
+mod security;
 #[expect(dead_code, reason = "wired by node.rs in the next step")]
 mod store;
 #[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]

@@ -1,0 +1,3 @@
+//! What protects a node: who may have what run here.
+
+pub(crate) mod admission;

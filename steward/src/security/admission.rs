@@ -1,0 +1,149 @@
+//! Who may have what run here: the one place that decides, for every message on every path (R13).
+//!
+//! Taken are commands from the central node and from the node itself, events from everybody, and what a rule
+//! (`--allow FROM:METHOD`, `*` for any) adds. An event is only for methods that take something in: who sends a method that
+//! does something as an event is told to send a command. Whatever is refused is refused with a reason that says what to
+//! do. It never looks at whether the sender is who it says: that is the broker's permissions' business.
+
+use std::sync::Arc;
+
+use protocol::event::Verdict;
+use protocol::message::Kind;
+use protocol::name::{MethodName, NodeName};
+
+use crate::config::AllowRule;
+use crate::methods;
+
+/// Bytes of a reason at most: it travels in the receipt, and may quote what the sender wrote.
+const REASON_BYTES_MAX: usize = 1000;
+
+/// A node's rules.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    node: NodeName,
+    central: NodeName,
+    allow: Vec<AllowRule>,
+}
+
+impl Admission {
+    /// The rules of `node`, whose central node is `central`.
+    pub(crate) fn new(node: NodeName, central: NodeName, allow: Vec<AllowRule>) -> Self {
+        Self { node, central, allow }
+    }
+
+    /// Whether a message may run here. `body` is the JSON text of its data.
+    pub(crate) fn judge(&self, from: &NodeName, kind: Kind, method: &MethodName, body: &str) -> Verdict {
+        match self.refusal(from, kind, method, body) {
+            None => Verdict::Accept(methods::facts(method.as_str())),
+            Some(why) => Verdict::Refuse(Arc::from(shorten(&why))),
+        }
+    }
+
+    fn refusal(&self, from: &NodeName, kind: Kind, method: &MethodName, body: &str) -> Option<String> {
+        // The sender's right comes first: who has none learns nothing about what runs here.
+        if kind.is_command() && !self.may_command(from, method) {
+            let Self { node, central, .. } = self;
+            return Some(format!(
+                "{node} takes commands from {central}, and no rule lets {from} run {method} there; to change that, start \
+                 {node} with --allow {from}:{method}"
+            ));
+        }
+        if !kind.is_command() && methods::takes_events(method.as_str()) == Some(false) {
+            let instead = if kind.wants_ack() { Kind::CommandAck } else { Kind::CommandNack };
+            return Some(format!("{method} does something, so it can't be sent as an event; send it as {instead}"));
+        }
+        methods::check(method.as_str(), body).err()
+    }
+
+    fn may_command(&self, from: &NodeName, method: &MethodName) -> bool {
+        let rule = |rule: &AllowRule| {
+            rule.from.as_ref().is_none_or(|sender| sender == from)
+                && rule.method.as_ref().is_none_or(|name| name == method)
+        };
+        *from == self.central || *from == self.node || self.allow.iter().any(rule)
+    }
+}
+
+fn shorten(reason: &str) -> String {
+    if reason.len() <= REASON_BYTES_MAX {
+        return reason.to_owned();
+    }
+    let end = (0..=REASON_BYTES_MAX).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
+    format!("{} …", &reason[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(rules: &[(&str, &str)], from: &str, kind: Kind, method: &str, body: &str) -> Result<(), String> {
+        let name = |text: &str| NodeName::new(text).unwrap();
+        let rule = |(from, method): &(&str, &str)| AllowRule {
+            from: (*from != "*").then(|| name(from)),
+            method: (*method != "*").then(|| MethodName::new(method).unwrap()),
+        };
+        let admission = Admission::new(name("ship1"), name("central"), rules.iter().map(rule).collect());
+        match admission.judge(&name(from), kind, &MethodName::new(method).unwrap(), body) {
+            Verdict::Accept(_) => Ok(()),
+            Verdict::Refuse(why) => Err(why.to_string()),
+        }
+    }
+
+    const SHELL: &str = "ShellCommand";
+    const TRUE: &str = r#"["true"]"#;
+
+    #[test]
+    fn commands_are_taken_from_central_and_from_the_node_itself_and_by_rule() {
+        for kind in [Kind::CommandAck, Kind::CommandNack] {
+            assert_eq!(judge(&[], "central", kind, SHELL, TRUE), Ok(()));
+            assert_eq!(judge(&[], "ship1", kind, SHELL, TRUE), Ok(()));
+            assert!(judge(&[], "ship2", kind, SHELL, TRUE).is_err());
+            for rule in [("ship2", SHELL), ("*", SHELL), ("ship2", "*"), ("*", "*")] {
+                assert_eq!(judge(&[rule], "ship2", kind, SHELL, TRUE), Ok(()), "{rule:?}");
+            }
+            for rule in [("ship3", SHELL), ("*", "SayHello"), ("central", "*")] {
+                assert!(judge(&[rule], "ship2", kind, SHELL, TRUE).is_err(), "{rule:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_rule_that_is_missing() {
+        let why = judge(&[], "ship2", Kind::CommandAck, SHELL, TRUE).unwrap_err();
+        assert!(why.contains("start ship1 with --allow ship2:ShellCommand"), "{why}");
+    }
+
+    #[test]
+    fn events_are_taken_from_everybody_but_never_run_a_command() {
+        for kind in [Kind::EventAck, Kind::EventNack] {
+            assert_eq!(judge(&[], "ship2", kind, "TextLogging", r#"["a"]"#), Ok(()));
+            for from in ["ship2", "central"] {
+                let why = judge(&[("*", "*")], from, kind, SHELL, TRUE).unwrap_err();
+                assert!(why.contains("send it as Command"), "{why}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_or_makes_no_sense_is_refused_in_words() {
+        let why = |method: &str, body: &str| judge(&[], "central", Kind::CommandAck, method, body).unwrap_err();
+        let unknown = why("shellcommand", TRUE);
+        assert!(
+            unknown.contains("ShellCommand, TextLogging") && unknown.contains(env!("CARGO_PKG_VERSION")),
+            "{unknown}"
+        );
+        assert!(why(SHELL, "[]").contains("data is empty"));
+        assert!(why(SHELL, r#"[""]"#).contains("is empty"));
+        assert!(why(SHELL, r#"["a\u0000b"]"#).contains("NUL"));
+        assert!(why(SHELL, r#"[1]"#).contains("no array of strings"));
+        assert!(why(SHELL, "\u{0}\u{1}").contains("no array of strings"));
+        assert!(why("TextLogging", "[]").contains("data is empty"));
+        assert!(why("ErrorLog", "[]").contains("data is empty"));
+    }
+
+    #[test]
+    fn a_reason_stays_short_whatever_it_quotes() {
+        let long = shorten(&"ä".repeat(10_000));
+        assert!(long.len() < REASON_BYTES_MAX + 10 && long.ends_with('…'), "{}", long.len());
+    }
+}
