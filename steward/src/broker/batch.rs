@@ -25,6 +25,9 @@ const HEAD_BYTES_MAX: usize = 1024;
 /// whatever comes behind them.
 const GROUP_BYTES_MAX: usize = 256 * 1024;
 
+/// The longest ticket with its comma, in bytes.
+const TICKET_BYTES_MAX: usize = 20;
+
 /// One publish.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -119,7 +122,7 @@ impl Groups {
         let fits = |group: &Group| {
             group.count < ITEMS_MAX
                 && group.parts.len() + bytes < bytes_max
-                && group.tickets.len() < TICKETS_MAX
+                && group.tickets.len() < TICKETS_MAX.min(bytes_max / TICKET_BYTES_MAX)
                 && after.is_none_or(|seq| group.last < seq)
         };
         let open = self.open.get(&whom).copied().filter(|index| self.all.get(*index).is_some_and(fits));

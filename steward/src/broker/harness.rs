@@ -223,3 +223,28 @@ pub(crate) async fn wait_for(what: &str, fact: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// A link of so many bytes a second towards `address`, as wide as one likes on the way back. Returns its own address.
+pub(crate) async fn slow_link(address: String, bytes_per_second: usize) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = tokio::net::TcpStream::connect(&address).await.unwrap();
+            let (mut from_near, mut to_near) = near.into_split();
+            let (mut from_far, mut to_far) = far.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_far, &mut to_near).await });
+            tokio::spawn(async move {
+                let mut piece = vec![0; bytes_per_second / 50];
+                while let Ok(count @ 1..) = from_near.read(&mut piece).await {
+                    tokio::time::sleep(Duration::from_secs_f64(count as f64 / bytes_per_second as f64)).await;
+                    if to_far.write_all(&piece[..count]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    own
+}

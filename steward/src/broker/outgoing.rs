@@ -16,6 +16,9 @@ use super::wire::receipts::Teller;
 /// Batches of effects that are put together.
 const BATCHES_MAX: usize = 64;
 
+/// Effects that are put together: what is encoded and not yet sent lies in memory twice.
+const EFFECTS_MAX: usize = 4096;
+
 impl Broker {
     /// Publishes until the engine ends.
     pub(crate) async fn outgoing(self) -> anyhow::Result<()> {
@@ -39,7 +42,10 @@ impl Broker {
                     if count == 0 {
                         return Ok(());
                     }
-                    self.perform(batches.drain(..).flatten(), &mut batcher, &mut window).await;
+                    let mut all = batches.drain(..).flatten().peekable();
+                    while all.peek().is_some() {
+                        self.perform(all.by_ref().take(EFFECTS_MAX), &mut batcher, &mut window).await;
+                    }
                 }
                 Some(gone) = finish.recv() => self.leave(gone, &mut batcher, &mut window).await,
             }

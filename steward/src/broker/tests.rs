@@ -13,7 +13,7 @@ use protocol::step::Effect;
 use protocol::time::Wall;
 
 use super::NameCheck;
-use super::harness::{Edge, NatsServer, PATIENCE, node, wait_for};
+use super::harness::{Edge, NatsServer, PATIENCE, node, slow_link, wait_for};
 use crate::clock::Clock;
 
 fn lane(peer: &str, kind: Kind) -> Lane {
@@ -307,6 +307,37 @@ async fn controls_reach_the_process_that_is_meant() {
             confirmed += tickets.len();
         }
     }
+}
+
+/// A megabyte that takes 16 s: with all of it in the queues of the client and the kernel, the heartbeat behind it would be
+/// late, the link rebuilt, and nothing would ever arrive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_link_is_not_flooded() {
+    let server = NatsServer::start();
+    let mut central = Edge::new(&slow_link(server.address(), 64 * 1024).await, "central", 1);
+    let mut ship = Edge::new(&server.address(), "ship1", 2);
+    central.up().await;
+    ship.up().await;
+    let lane = lane("ship1", Kind::EventAck);
+    let mut noise = vec![0; 6 * 1024];
+    for first in (1..=200).step_by(10) {
+        let batch = (first..first + 10).map(|seq: u64| {
+            blake3::Hasher::new().update(&seq.to_le_bytes()).finalize_xof().fill(&mut noise);
+            // 64 kinds of letters: compression takes a quarter of it at most.
+            let text: String = noise.iter().map(|byte| char::from(b'0' + byte % 64)).collect();
+            publish(&lane, 2, seq, &text)
+        });
+        central.perform(batch.collect()).await;
+    }
+    let mut seqs = Vec::new();
+    while seqs.len() < 200 {
+        if let Event::Envelope(envelope, _) = ship.next().await {
+            seqs.extend(envelope.items.iter().map(|item| item.seq.0));
+        }
+    }
+    assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
+    assert_eq!(central.broker.counters().echoes_missed.get(), 0);
+    assert_eq!(central.broker.counters().connects.get(), 1);
 }
 
 /// Not a test: how fast the hot path is. Run with

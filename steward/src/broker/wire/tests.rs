@@ -442,3 +442,23 @@ fn subjects_are_read_with_care() {
         assert_eq!(Channel::parse(other, "ship1"), None, "{other}");
     }
 }
+
+/// The examples of the page for other languages are read by this one, each by its own decoder.
+#[test]
+fn the_examples_of_the_documentation_are_what_is_read() {
+    let page = include_str!("../../../../docs/wire.md");
+    let blocks: Vec<&str> = page.split("```json\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    let [messages, receipts, control, hello, namesake] = blocks[..] else { panic!("{} examples", blocks.len()) };
+    let (central, ship) = (NodeName::new("central").unwrap(), NodeName::new("ship1").unwrap());
+    let envelope = envelope::decode(messages.as_bytes(), &ship, Kind::CommandAck, "ShellCommand").unwrap();
+    assert_eq!((envelope.items[0].seq, envelope.items[0].options.retries), (Seq(42), 3));
+    let receipts = receipts::decode(receipts.as_bytes(), &central, "ship1").unwrap();
+    let Progress::Final(outcome) = &receipts.receipts[1].1.progress else { panic!("a final receipt") };
+    assert!(outcome.stdout.is_bulk() && outcome.stderr.inline.is_some());
+    assert!(control::decode(control.as_bytes(), &ship, "central").is_ok());
+    assert_eq!(hello::decode(hello.as_bytes(), "ship1").unwrap().occasion, Occasion::Up);
+    assert_eq!(namesake::decode(namesake.as_bytes(), &ship).unwrap().host, "bridge");
+    for limit in [BODY_BYTES_MAX >> 20, ITEMS_MAX, TICKETS_MAX, REASON_BYTES_MAX >> 10, INFO_BYTES_MAX >> 10] {
+        assert!(page.contains(&limit.to_string()), "the limit {limit} is not in docs/wire.md");
+    }
+}
