@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::engine::{EngineHandle, Input};
 
 /// How long a test waits for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A nats-server of our own; gone when it is dropped.
 pub(crate) struct NatsServer {
