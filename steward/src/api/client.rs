@@ -187,7 +187,7 @@ pub(crate) fn socket_path(dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
     Ok((short, Some(dir)))
 }
 
-type Driver = Pin<Box<dyn Future<Output = Result<(), hyper::Error>>>>;
+type Driver = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 /// An answer, whose body comes piece by piece.
 pub(crate) struct Answer {

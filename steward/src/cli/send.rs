@@ -15,6 +15,7 @@ use super::exit::{self, Exit};
 use super::output::Output;
 use super::{Context, Verb, output, wait_for, when};
 use crate::api::client::{Client, ClientError};
+use crate::clock;
 use crate::config::units;
 use crate::intake::MessageInput;
 use crate::intake::input::Deadline;
@@ -101,6 +102,8 @@ impl Verb for Send {
     fn run(self, context: Context) -> anyhow::Result<Exit> {
         let dir = context.dir()?;
         let messages = self.messages()?;
+        // The wall clock may be set back a little in the meantime.
+        let since_ms = clock::wall().0.saturating_sub(60_000);
         wait_for(async {
             let client = Client::new(&dir);
             let interrupt = tokio::signal::ctrl_c();
@@ -116,7 +119,7 @@ impl Verb for Send {
             if self.detach {
                 return self.detached(sent);
             }
-            results::show(&client, sent, self.json, interrupt.as_mut()).await
+            results::show(&client, sent, since_ms, self.json, interrupt.as_mut()).await
         })
     }
 }

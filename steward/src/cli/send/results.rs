@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use protocol::outcome::{Final, Stream};
 use tokio::sync::mpsc;
@@ -56,16 +57,18 @@ impl Sent {
     }
 }
 
-/// Shows messages until each has ended, or until the interrupt.
+/// Shows messages until each has ended, or until the interrupt. They were accepted after `since_ms`.
 pub(super) async fn show(
     client: &Client,
     sent: Vec<(String, String)>,
+    since_ms: u64,
     json: bool,
     interrupt: Pin<&mut impl Future<Output = std::io::Result<()>>>,
 ) -> anyhow::Result<Exit> {
     let mut shown = Show {
         client,
         sent: sent.into_iter().map(Sent::new).collect(),
+        since_ms,
         json,
         progress: Progress::new(),
         stdout: Output::stdout(),
@@ -86,6 +89,7 @@ pub(super) async fn show(
 struct Show<'a> {
     client: &'a Client,
     sent: Vec<Sent>,
+    since_ms: u64,
     json: bool,
     progress: Progress,
     stdout: Output,
@@ -95,10 +99,7 @@ struct Show<'a> {
 impl Show<'_> {
     async fn all(&mut self) -> anyhow::Result<()> {
         let (updates, mut news) = mpsc::channel(UPDATES_MAX);
-        let mut follows: FuturesUnordered<_> = FuturesUnordered::new();
-        for (place, sent) in self.sent.iter().enumerate() {
-            follows.push(follow::message(self.client.clone(), place, sent.id.clone(), updates.clone()));
-        }
+        let mut follows = self.follows(&updates);
         let one = if let [one] = self.sent.as_slice() { Some(one.node.clone()) } else { None };
         let presence = follow::presence(self.client.clone(), one, updates);
         tokio::pin!(presence);
@@ -122,6 +123,19 @@ impl Show<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What brings the updates.
+    fn follows(&self, updates: &mpsc::Sender<Update>) -> FuturesUnordered<BoxFuture<'static, ()>> {
+        if self.sent.len() > follow::STREAMS_MAX {
+            let ids = self.sent.iter().map(|sent| sent.id.clone()).collect();
+            let follow = follow::many(self.client.clone(), ids, self.since_ms, updates.clone());
+            return std::iter::once(follow.boxed()).collect();
+        }
+        let follow = |(place, sent): (usize, &Sent)| {
+            follow::message(self.client.clone(), place, sent.id.clone(), updates.clone()).boxed()
+        };
+        self.sent.iter().enumerate().map(follow).collect()
     }
 
     /// Takes an update; the place of a message that it ends.
