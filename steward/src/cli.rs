@@ -13,6 +13,7 @@ mod messages;
 mod nodes;
 mod output;
 mod ps;
+mod replay;
 mod run;
 mod send;
 mod show;
@@ -41,6 +42,7 @@ const VERBS: &[Entry] = &[
     entry::<cancel::Cancel>(),
     entry::<nodes::Nodes>(),
     entry::<ps::Ps>(),
+    entry::<replay::Replay>(),
     entry::<completions::Completions>(),
     entry::<man::Man>(),
 ];

@@ -258,7 +258,12 @@ pub(crate) struct Entries {
 /// Reads the log in `dir`; one that is missing is empty.
 pub(crate) fn read(dir: &Path) -> Entries {
     let files = (0..=FILES_KEPT).rev().map(|number| numbered(dir, number)).filter(|file| file.exists());
-    Entries { files: files.collect(), open: None }
+    read_files(files.collect())
+}
+
+/// Reads these files, one after the other.
+pub(crate) fn read_files(files: Vec<PathBuf>) -> Entries {
+    Entries { files: files.into(), open: None }
 }
 
 impl Iterator for Entries {

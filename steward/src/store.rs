@@ -39,8 +39,8 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(crate) use self::error::{CommitError, OpenError, ReadError};
 pub(crate) use self::outbox::{Due, Found};
 pub(crate) use self::prune::{Pruned, Retention};
-#[expect(unused_imports, reason = "wired by node.rs in the next step")]
 pub(crate) use self::reader::Reader;
+pub(crate) use self::show::Place;
 
 use self::batch::Batch;
 use self::meta::Meta;

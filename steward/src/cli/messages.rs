@@ -38,7 +38,8 @@ pub(super) struct Messages {
 
 impl Verb for Messages {
     const NAME: &'static str = "messages";
-    const ABOUT: &'static str = "List the messages that were sent from here, newest first";
+    const ABOUT: &'static str =
+        "List the messages that were sent from here, and what runs here for others, newest first";
     const MORE: &'static str = "\
 Examples:
   steward messages --node ship2 --state queued
@@ -78,7 +79,13 @@ fn print(messages: &[MessageView], output: &mut Output) -> anyhow::Result<()> {
         return Ok(());
     }
     let is_short = output.width().is_some_and(|columns| columns < WIDE_COLUMNS);
-    let mut table = Table::new(&["ID", "TIME", "TO", "STATE", "EXIT", "METHOD", "DATA"], "STATE");
+    // Nearly always all are from here; a column that says so in each row would only take room.
+    let is_mixed = messages.iter().any(|message| message.from_node != messages[0].from_node);
+    let mut headings = vec!["ID", "TIME", "TO", "STATE", "EXIT", "METHOD", "DATA"];
+    if is_mixed {
+        headings.insert(2, "FROM");
+    }
+    let mut table = Table::new(&headings, "STATE");
     for message in messages {
         let id = if is_short { short(&message.id) } else { message.id.clone() };
         let exit = message.exit_code.map_or_else(String::new, |code| code.to_string());
@@ -87,8 +94,11 @@ fn print(messages: &[MessageView], output: &mut Output) -> anyhow::Result<()> {
             None => message.data.join(" "),
         };
         let time = when::local(&message.created_at);
-        let cells = [&id, &time, &message.to_node, &message.state, &exit, &message.method, &data];
-        table.row(&cells.map(String::as_str), style(&message.state));
+        let mut cells = vec![&*id, &time, &message.to_node, &message.state, &exit, &message.method, &data];
+        if is_mixed {
+            cells.insert(2, &message.from_node);
+        }
+        table.row(&cells, style(&message.state));
     }
     Ok(table.print(output)?)
 }

@@ -64,7 +64,7 @@ impl Output {
 
     /// What was written goes out now. To be called before the process ends, so that a failure is noticed.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+        Write::flush(self)
     }
 
     /// The text in this style, where the stream takes colours.
@@ -75,6 +75,16 @@ impl Output {
     /// Columns of the terminal that it goes to; `None` if it goes elsewhere.
     pub(super) fn width(&self) -> Option<usize> {
         self.width
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 

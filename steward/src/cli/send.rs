@@ -129,7 +129,8 @@ struct Accepted {
     ids: Vec<String>,
 }
 
-async fn submit(client: &Client, messages: &[MessageInput]) -> anyhow::Result<Vec<String>> {
+/// Hands messages to the node: all of them or none. Their ids, in order.
+pub(super) async fn submit(client: &Client, messages: &[MessageInput]) -> anyhow::Result<Vec<String>> {
     let body = serde_json::to_string(messages)?;
     let accepted: Accepted = client.post("/v1/messages", body).await.map_err(|error| match error {
         ClientError::Lost(_) => anyhow::Error::from(error)

@@ -1,14 +1,21 @@
 //! Where a look comes from: the node that runs in the directory, or its store where none runs. What changes anything
 //! needs the node.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
+use anyhow::Context as _;
 use protocol::message::MessageId;
 use protocol::outcome::Stream;
+use protocol::time::Wall;
 
 use super::output::{self, Output};
-use crate::api::client::Client;
+use crate::api::InfoView;
+use crate::api::client::{Client, ClientError};
+use crate::clock::rfc3339;
 use crate::engine::Filter;
+use crate::store::{Place, Reader};
 use crate::view::{MessageView, NodeView};
 
 /// Messages among which an abbreviated id is looked for, newest first.
@@ -21,14 +28,21 @@ const ID_DIGITS_MIN: usize = 4;
 pub(super) enum Source {
     /// The node that runs.
     Node(Client),
+    /// What is stored: no node runs.
+    Store(Reader),
 }
 
 impl Source {
     /// The node in this directory, or what is stored there.
     pub(super) async fn open(dir: &Path) -> anyhow::Result<Self> {
         let client = Client::new(dir);
-        match client.get::<serde_json::Value>("/v1/info").await {
+        match client.get::<InfoView>("/v1/info").await {
             Ok(_) => Ok(Self::Node(client)),
+            Err(ClientError::NotRunning(shown)) => {
+                let reader = Reader::open(dir)?;
+                output::note(&format!("no node runs in {shown}; this is what is stored, not what is going on"));
+                Ok(Self::Store(reader))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -37,6 +51,7 @@ impl Source {
     pub(super) async fn messages(&self, filter: &Filter) -> anyhow::Result<Vec<MessageView>> {
         match self {
             Self::Node(client) => Ok(client.get(&messages_path(filter)).await?),
+            Self::Store(reader) => Ok(reader.list(filter)?),
         }
     }
 
@@ -44,6 +59,7 @@ impl Source {
     pub(super) async fn message(&self, id: &str) -> anyhow::Result<MessageView> {
         match self {
             Self::Node(client) => Ok(client.get(&format!("/v1/messages/{id}")).await?),
+            Self::Store(reader) => reader.show(id.parse()?)?.ok_or_else(|| unknown(id)),
         }
     }
 
@@ -51,15 +67,28 @@ impl Source {
     pub(super) async fn nodes(&self) -> anyhow::Result<Vec<NodeView>> {
         match self {
             Self::Node(client) => Ok(client.get("/v1/nodes").await?),
+            Self::Store(reader) => stored_nodes(reader),
         }
     }
 
     /// Copies an output as it is.
     pub(super) async fn copy(&self, id: &str, stream: Stream, to: &mut Output) -> anyhow::Result<()> {
         match self {
-            Self::Node(client) => {
-                let mut copied = 0;
-                copy(client, id, stream, to, &mut copied).await
+            Self::Node(client) => copy(client, id, stream, to, &mut 0).await,
+            Self::Store(reader) => {
+                let Some(output) = reader.output(id.parse()?, stream)? else {
+                    anyhow::bail!("message {id} has not ended, so it has no output yet");
+                };
+                match output.place {
+                    Place::Inline(text) => to.bytes(text.as_bytes())?,
+                    Place::File(path) => {
+                        let shown = path.display();
+                        let mut file =
+                            File::open(&path).with_context(|| format!("the output {shown} can't be read"))?;
+                        std::io::copy(&mut file, to)?;
+                    }
+                }
+                Ok(to.flush()?)
             }
         }
     }
@@ -106,6 +135,33 @@ pub(super) async fn copy(
     Ok(to.flush()?)
 }
 
+/// What is stored of other nodes: when they were last seen, not whether they are there.
+fn stored_nodes(reader: &Reader) -> anyhow::Result<Vec<NodeView>> {
+    let mut outstanding: BTreeMap<String, u64> =
+        reader.outstanding()?.into_iter().map(|(node, messages)| (node.to_string(), messages)).collect();
+    let view = |node: String, seen: Option<Wall>, outstanding, info: &str| NodeView {
+        node,
+        presence: "unknown".to_owned(),
+        because: "no node runs here to find out".to_owned(),
+        last_seen_at: seen.map(rfc3339),
+        outstanding,
+        info: serde_json::from_str(info).ok(),
+    };
+    let mut nodes = Vec::new();
+    for peer in reader.peers()? {
+        let name = peer.name.to_string();
+        let messages = outstanding.remove(&name).unwrap_or(0);
+        nodes.push(view(name, peer.seen, messages, &peer.info));
+    }
+    nodes.extend(outstanding.into_iter().map(|(name, messages)| view(name, None, messages, "")));
+    nodes.sort_by(|a, b| a.node.cmp(&b.node));
+    Ok(nodes)
+}
+
+fn unknown(id: &str) -> anyhow::Error {
+    anyhow::anyhow!("no message {id} is known here; `steward messages` lists the latest")
+}
+
 fn messages_path(filter: &Filter) -> String {
     let mut path = format!("/v1/messages?limit={}", filter.limit);
     if let Some(node) = &filter.node {
@@ -115,7 +171,7 @@ fn messages_path(filter: &Filter) -> String {
         path.push_str(&format!("&state={state}"));
     }
     if let Some(since_ms) = filter.since_ms {
-        path.push_str(&format!("&since={}", crate::clock::rfc3339(protocol::time::Wall(since_ms))));
+        path.push_str(&format!("&since={since_ms}"));
     }
     path
 }
