@@ -166,7 +166,8 @@ fn dispatch(matches: &ArgMatches) -> Result<Exit, (anyhow::Error, u8)> {
     let config = matches.get_one::<String>("config").map(String::as_str);
     let sources = Sources::gather(flags, config).map_err(|error| (error.into(), exit::USAGE))?;
     (verb.run)(own, Context { sources }).map_err(|error| {
-        let failed = if error.is::<ConfigError>() { exit::USAGE } else { verb.failed };
+        let is_usage = error.is::<ConfigError>() || error.is::<exit::UsageError>();
+        let failed = if is_usage { exit::USAGE } else { verb.failed };
         (error, failed)
     })
 }

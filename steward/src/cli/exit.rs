@@ -17,6 +17,11 @@ pub(super) const CTRL_C: u8 = 130;
 /// The reader of our output is gone, as a shell has it (128 and SIGPIPE).
 pub(super) const BROKEN_PIPE: u8 = 141;
 
+/// What was typed makes no sense, although each word of it does.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct UsageError(pub(super) String);
+
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exit(pub(super) u8);

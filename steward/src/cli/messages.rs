@@ -128,10 +128,9 @@ pub(super) fn style(state: &str) -> Style {
 
 /// A state that exists.
 pub(super) fn state(text: &str) -> Result<String, String> {
-    let before = [State::Queued, State::Stored, State::Running, State::Fetching];
-    let mut states = before.iter().map(State::as_str).chain(Final::ALL.map(Final::as_str));
-    if states.any(|state| state == text) {
-        return Ok(text.to_owned());
-    }
-    Err("there is no such state".to_owned())
+    let open = [State::Queued, State::Sent, State::Stored, State::Running, State::Fetching];
+    let mut states: Vec<&str> = open.iter().map(State::as_str).collect();
+    // A message without ACK ends as `sent`, which is also what one with ACK is on its way: one name for both.
+    states.extend(Final::ALL.iter().map(|state| state.as_str()).filter(|state| *state != State::Sent.as_str()));
+    if states.contains(&text) { Ok(text.to_owned()) } else { Err(format!("there are {}", states.join(", "))) }
 }

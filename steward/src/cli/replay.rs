@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use protocol::message::MessageId;
 use protocol::name::NodeName;
 
-use super::exit::{self, Exit};
+use super::exit::{self, Exit, UsageError};
 use super::output::{self, Output};
 use super::send::submit;
 use super::table::Table;
@@ -32,13 +32,13 @@ const OPEN: &str = "open";
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Replay {
-    /// Files of a message log; without any, the node's own (messages.jsonl and what it was rotated to)
-    #[arg(value_name = "FILE")]
-    files: Vec<PathBuf>,
+    /// Ids of messages, and files of a message log; without a file, the node's own (messages.jsonl and older ones)
+    #[arg(value_name = "ID|FILE", value_parser = what)]
+    what: Vec<What>,
     /// Only those accepted since then: 10m (ago), 10:42, 2026-11-22, 2026-11-22T10:42Z
     #[arg(long, value_name = "WHEN", value_parser = when::read_since)]
     since: Option<Timestamp>,
-    /// Only this message; may be repeated
+    /// The same as an ID without the flag; may be repeated
     #[arg(long, value_name = "ID")]
     id: Vec<MessageId>,
     /// Only those to this node
@@ -64,18 +64,17 @@ impl Verb for Replay {
     const MORE: &'static str = "\
 Examples:
   steward replay --state undeliverable --since 1d --dry-run
-  steward replay --id 0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+  steward replay 0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
   steward replay --yes /backup/messages.jsonl
 They are sent from the node that runs here, oldest first. A message whose deadline has passed is left out.
-On a terminal it asks before it sends; elsewhere it needs --yes.";
+On a terminal it lists them and asks before it sends.";
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
         let dir = context.dir()?;
-        let is_all = self.files.is_empty() && self.id.is_empty() && self.since.is_none();
-        anyhow::ensure!(
-            !is_all || self.state.is_some() || self.node.is_some(),
-            "say what to send again: FILE, --since, --id, --node or --state"
-        );
+        let is_all = self.what.is_empty() && self.id.is_empty() && self.since.is_none();
+        if is_all && self.state.is_none() && self.node.is_none() {
+            return Err(UsageError("say what to send again: ID, FILE, --since, --node or --state".to_owned()).into());
+        }
         let selection = self.select(&dir)?;
         if selection.expired > 0 {
             output::note(&format!("left out, because their deadline has passed: {}", selection.expired));
@@ -92,18 +91,30 @@ On a terminal it asks before it sends; elsewhere it needs --yes.";
             output.flush()?;
             return Ok(Exit::OK);
         }
-        if self.dry_run || !self.yes {
-            self.list(&selection)?;
-        }
         if self.dry_run {
+            self.list(&selection)?;
             return Ok(Exit::OK);
         }
-        if !self.yes && !agreed(selection.ids.len())? {
-            output::note("nothing was sent");
-            return Ok(Exit(exit::FAILED));
+        if !self.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+            self.list(&selection)?;
+            if !agreed(selection.ids.len())? {
+                output::note("nothing was sent");
+                return Ok(Exit(exit::FAILED));
+            }
         }
         wait_for(self.send(&dir, &selection.ids))
     }
+}
+
+/// What stands there without a flag.
+#[derive(Debug, Clone)]
+enum What {
+    Message(MessageId),
+    File(PathBuf),
+}
+
+fn what(text: &str) -> Result<What, std::convert::Infallible> {
+    Ok(text.parse().map_or_else(|_| What::File(text.into()), What::Message))
 }
 
 /// What is to be sent again.
@@ -119,17 +130,31 @@ struct Selection {
 
 impl Replay {
     fn entries(&self, dir: &Path) -> Entries {
-        match self.files.as_slice() {
-            [] => message_log::read(dir),
-            files => message_log::read_files(files.to_vec()),
-        }
+        let files: Vec<PathBuf> = self.files().cloned().collect();
+        if files.is_empty() { message_log::read(dir) } else { message_log::read_files(files) }
+    }
+
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.what.iter().filter_map(|what| match what {
+            What::File(file) => Some(file),
+            What::Message(_) => None,
+        })
+    }
+
+    fn ids(&self) -> BTreeSet<MessageId> {
+        let bare = self.what.iter().filter_map(|what| match what {
+            What::Message(id) => Some(*id),
+            What::File(_) => None,
+        });
+        bare.chain(self.id.iter().copied()).collect()
     }
 
     /// Reads the log once for the states, and once for the messages. Holds ids, no messages.
     fn select(&self, dir: &Path) -> anyhow::Result<Selection> {
-        for file in &self.files {
-            anyhow::ensure!(file.is_file(), "there is no file {}", file.display());
+        for file in self.files() {
+            anyhow::ensure!(file.is_file(), "there is no file {}, and it is no id of a message", file.display());
         }
+        let ids = self.ids();
         let mut states = BTreeMap::new();
         let mut bad = 0;
         for entry in self.entries(dir) {
@@ -150,7 +175,7 @@ impl Replay {
         let mut selection = Selection { ids: BTreeSet::new(), first: Vec::new(), states, expired: 0 };
         for entry in self.entries(dir) {
             let Ok(Entry::Accepted(accepted)) = entry else { continue };
-            if !self.fits(&accepted, &selection.states) {
+            if !self.fits(&accepted, &ids, &selection.states) {
                 continue;
             }
             if has_passed(&accepted.input) {
@@ -162,10 +187,10 @@ impl Replay {
         Ok(selection)
     }
 
-    fn fits(&self, accepted: &Accepted, states: &BTreeMap<MessageId, String>) -> bool {
+    fn fits(&self, accepted: &Accepted, ids: &BTreeSet<MessageId>, states: &BTreeMap<MessageId, String>) -> bool {
         let is_since = |since: &Timestamp| accepted.created_at.parse::<Timestamp>().is_ok_and(|at| at >= *since);
         let is_state = |state: &String| states.get(&accepted.id).map_or(OPEN, String::as_str) == state;
-        (self.id.is_empty() || self.id.contains(&accepted.id))
+        (ids.is_empty() || ids.contains(&accepted.id))
             && self.since.as_ref().is_none_or(is_since)
             && self.node.as_ref().is_none_or(|node| node.as_str() == accepted.input.to_node)
             && self.state.as_ref().is_none_or(is_state)
@@ -239,14 +264,10 @@ fn has_passed(input: &MessageInput) -> bool {
     }
 }
 
-/// Asks. Where nobody can answer, the answer has to be there already.
 fn agreed(messages: usize) -> anyhow::Result<bool> {
-    let stdin = std::io::stdin();
-    let mut stderr = Output::stderr();
-    anyhow::ensure!(stdin.is_terminal() && stderr.width().is_some(), "--yes is needed where nobody can be asked");
-    stderr.bytes(format!("Send {messages} again? [y/N] ").as_bytes())?;
+    Output::stderr().bytes(format!("Send {messages} again? [y/N] ").as_bytes())?;
     let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
+    std::io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 

@@ -11,7 +11,7 @@ use protocol::message::Kind;
 use protocol::name::{MethodName, NodeName};
 use serde::Deserialize;
 
-use super::exit::{self, Exit};
+use super::exit::{self, Exit, UsageError};
 use super::output::Output;
 use super::{Context, Verb, output, wait_for, when};
 use crate::api::client::{Client, ClientError};
@@ -157,19 +157,19 @@ impl Send {
     }
 
     /// The messages, one for each node, each node once.
-    fn messages(&self) -> anyhow::Result<Vec<MessageInput>> {
+    fn messages(&self) -> Result<Vec<MessageInput>, UsageError> {
         let mut nodes: Vec<&NodeName> = Vec::new();
         for node in self.to.iter().chain(&self.nodes) {
             if !nodes.contains(&node) {
                 nodes.push(node);
             }
         }
-        anyhow::ensure!(!nodes.is_empty(), "say for whom it is: `steward send ship1 -- uptime`");
-        anyhow::ensure!(
-            !self.argv.is_empty() || self.method.is_some(),
-            "say what to send, behind --: `steward send {} -- uptime`",
-            nodes[0]
-        );
+        let Some(first) = nodes.first() else {
+            return Err(UsageError("say for whom it is: `steward send NODE… -- COMMAND`".to_owned()));
+        };
+        if self.argv.is_empty() && self.method.is_none() {
+            return Err(UsageError(format!("say what to send, behind --: `steward send {first} -- COMMAND`")));
+        }
         let default = if self.event { EVENT_METHOD } else { COMMAND_METHOD };
         let method = self.method.as_ref().map_or(default, MethodName::as_str);
         let input = MessageInput {

@@ -31,5 +31,6 @@ fn what_fits_is_chosen_once_and_in_order() {
     assert_eq!(replay("--state open"), (vec!["id".to_owned()], 1));
     assert_eq!(replay("--node ship1"), (vec!["ls".to_owned()], 0));
     assert_eq!(replay("--id 01930000-0000-7000-8000-000000000002"), (vec!["id".to_owned()], 0));
+    assert_eq!(replay("01930000-0000-7000-8000-000000000001"), (vec!["ls".to_owned()], 0));
     assert_eq!(replay("--state done"), (vec![], 0));
 }

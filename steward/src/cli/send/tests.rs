@@ -7,7 +7,7 @@ use super::*;
 fn messages(line: &str) -> anyhow::Result<Vec<MessageInput>> {
     let command = Send::augment_args(clap::Command::new("send"));
     let matches = command.try_get_matches_from(std::iter::once("send").chain(line.split_whitespace()))?;
-    Send::from_arg_matches(&matches)?.messages()
+    Ok(Send::from_arg_matches(&matches)?.messages()?)
 }
 
 #[test]
