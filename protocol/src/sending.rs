@@ -52,11 +52,12 @@ impl Outbox {
         let slot_open = outgoing.limited() && outgoing.due > ctx.now.mono;
         if !slot_open {
             outgoing.attempts = outgoing.attempts.saturating_add(1);
-            let timeout = outgoing.message.options.timeout;
-            let unlimited = !outgoing.limited();
-            let patience = if unlimited { retry::patience(timeout, outgoing.attempts, &mut ctx.rng) } else { timeout };
-            outgoing.due = ctx.now.mono.after(patience);
         }
+        // An attempt that began while the receiver was away has its whole time once the message is out.
+        let timeout = outgoing.message.options.timeout;
+        let unlimited = !outgoing.limited();
+        let patience = if unlimited { retry::patience(timeout, outgoing.attempts, &mut ctx.rng) } else { timeout };
+        outgoing.due = ctx.now.mono.after(patience);
         this.unacked += 1;
         ctx.timers.set_earlier(Timer::Lane(lane), outgoing.due);
         let (key, id) = (this.row.lane.clone(), outgoing.message.id);
