@@ -61,8 +61,13 @@ impl Outbox {
         let this = &mut self.lanes[lane];
         let never_sent = seq > this.row.sent;
         let bare = Outcome::bare(Final::Cancelled, Some("cancelled before it was sent"), ctx.now.wall);
+        let nobody_answers = !this.wants_ack();
         if let Some(outgoing) = this.window.get_mut(&seq) {
-            if never_sent {
+            // A NACK message that is on its way to the broker can't be called back; one that waits can.
+            if nobody_answers && !this.queue.contains(&seq) {
+                return Cancel::Over;
+            }
+            if never_sent || nobody_answers {
                 self.end(lane, seq, Arc::new(bare), ctx);
                 return Cancel::Over;
             }
@@ -79,14 +84,13 @@ impl Outbox {
             self.note(lane, seq, State::Sent, Some("cancellation asked for"), ctx);
             return Cancel::Asked;
         }
-        if seq <= this.loaded_to || this.behind.messages == 0 {
+        if !this.is_behind(seq) {
             return Cancel::Over;
         }
         if this.loading.is_some() {
             this.cancel_on_load.insert(seq);
         } else if never_sent {
-            this.behind.messages -= 1;
-            self.end_on_disk(lane, id, 0, bare, ctx);
+            self.end_behind(lane, seq, id, bare, ctx);
             return Cancel::Over;
         }
         ctx.write(Write::CancelWanted(id));
@@ -94,19 +98,30 @@ impl Outbox {
     }
 
     /// The deadline of a message has passed. Only what was never sent is judged here; the rest is for the receiver.
-    pub(crate) fn expire(&mut self, lane: usize, seq: Seq, id: MessageId, ctx: &mut Ctx) {
+    /// Answers whether it has to be asked again, because the message is on its way from the store.
+    pub(crate) fn expire(&mut self, lane: usize, seq: Seq, id: MessageId, ctx: &mut Ctx) -> bool {
         let this = &mut self.lanes[lane];
-        if seq <= this.row.sent || this.loading.is_some() {
-            return;
+        if seq <= this.row.sent {
+            return false;
         }
         let reason = format!("its deadline passed before {} could have it", this.row.lane.peer);
         let outcome = Outcome::bare(Final::Expired, Some(&reason), ctx.now.wall);
         if this.window.contains_key(&seq) {
             self.end(lane, seq, Arc::new(outcome), ctx);
-        } else if seq > this.loaded_to && this.behind.messages > 0 {
-            this.behind.messages -= 1;
-            self.end_on_disk(lane, id, 0, outcome, ctx);
+        } else if this.loading.is_some() {
+            return true;
+        } else if this.is_behind(seq) {
+            self.end_behind(lane, seq, id, outcome, ctx);
         }
+        false
+    }
+
+    /// Ends a message that waits behind the window and was never sent.
+    fn end_behind(&mut self, lane: usize, seq: Seq, id: MessageId, outcome: Outcome, ctx: &mut Ctx) {
+        let this = &mut self.lanes[lane];
+        this.behind.messages -= 1;
+        this.ended_behind.insert(seq, seq);
+        self.end_on_disk(lane, id, 0, outcome, ctx);
     }
 
     /// Messages that were just loaded ended with their receiver's store.
@@ -117,10 +132,11 @@ impl Outbox {
         }
     }
 
-    /// Messages that were just loaded and whose cancellation was asked for, though they were never sent.
+    /// Messages that were just loaded and whose cancellation was asked for, and that no receiver can have a say in.
     pub(crate) fn end_cancelled(&mut self, lane: usize, ctx: &mut Ctx) {
         let this = &self.lanes[lane];
-        let unsent = this.window.range(this.row.sent.next()..);
+        let from = if this.wants_ack() { this.row.sent.next() } else { Seq(0) };
+        let unsent = this.window.range(from..);
         let cancelled: Vec<Seq> = unsent.filter(|(_, outgoing)| outgoing.cancel).map(|(seq, _)| *seq).collect();
         for seq in cancelled {
             let outcome = Outcome::bare(Final::Cancelled, Some("cancelled before it was sent"), ctx.now.wall);

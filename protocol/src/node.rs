@@ -220,10 +220,12 @@ impl Node {
         }
     }
 
-    fn swept(&mut self, due: Vec<(MessageId, Lane, crate::message::Seq)>, next: Option<Wall>) {
+    fn swept(&mut self, due: Vec<(MessageId, Lane, crate::message::Seq)>, mut next: Option<Wall>) {
         for (id, lane, seq) in due {
             if let Some(lane) = self.outbox.by_lane.get(&lane).copied() {
-                self.outbox.expire(lane, seq, id, &mut self.ctx);
+                if self.outbox.expire(lane, seq, id, &mut self.ctx) {
+                    next = Some(self.ctx.now.wall);
+                }
                 self.pump(lane);
             }
         }

@@ -17,6 +17,7 @@ use crate::message::{Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outcome::State;
 use crate::presence::Peers;
+use crate::seen::Seen;
 use crate::snapshot::{Backlog, Snapshot};
 use crate::step::{Effect, Moment, OutLaneRow, Report, Write};
 use crate::time::{Mono, Wall};
@@ -61,6 +62,8 @@ pub(crate) struct OutLane {
     pub(crate) behind: Backlog,
     /// Whether the store was asked for more, and how many were submitted meanwhile.
     pub(crate) loading: Option<Backlog>,
+    /// Messages behind the window that have ended: the store may not have heard of it yet.
+    pub(crate) ended_behind: Seen,
     /// Messages that were cancelled while the store was asked for them.
     pub(crate) cancel_on_load: BTreeSet<Seq>,
     /// Published, no receipt yet.
@@ -80,6 +83,7 @@ impl OutLane {
             queue: BTreeSet::new(),
             behind,
             loading: None,
+            ended_behind: Seen::new(Seq(0), &[]),
             cancel_on_load: BTreeSet::new(),
             unacked: 0,
             unacked_max: UNACKED_MESSAGES_START,
@@ -89,6 +93,12 @@ impl OutLane {
     /// Whether anything of it is not final.
     pub(crate) fn open(&self) -> bool {
         !self.window.is_empty() || self.behind.messages > 0
+    }
+
+    /// Whether a message waits behind the window, as far as this process knows: what has ended in this very batch may
+    /// still be open for whoever looks into the store.
+    pub(crate) fn is_behind(&self, seq: Seq) -> bool {
+        seq > self.loaded_to && self.behind.messages > 0 && !self.ended_behind.contains(seq)
     }
 
     fn has_room(&self) -> bool {
@@ -257,6 +267,7 @@ impl Outbox {
         }
         if let Some(last) = messages.last() {
             this.loaded_to = last.seq;
+            this.ended_behind.raise(last.seq.next());
         }
         let (lost, cancelled) = (this.row.lost, std::mem::take(&mut this.cancel_on_load));
         let mut dead = Vec::new();
