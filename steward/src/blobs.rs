@@ -56,6 +56,7 @@ impl Blobs {
     }
 
     /// The folder itself.
+    #[cfg(test)]
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }

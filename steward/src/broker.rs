@@ -214,6 +214,11 @@ impl Broker {
         self.0.up.load(Ordering::Acquire)
     }
 
+    /// The servers, as they may be shown: without a login.
+    pub(crate) fn address(&self) -> &str {
+        &self.0.address
+    }
+
     /// What was counted.
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters

@@ -27,11 +27,6 @@ impl Clock {
         let mono = Mono(u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX));
         Now { mono, wall: wall() }
     }
-
-    /// The instant at which the monotonic side shows `at`, for timers of the runtime.
-    pub(crate) fn instant(&self, at: Mono) -> Instant {
-        self.start + Duration::from_millis(at.0)
-    }
 }
 
 /// The wall clock. A clock before 1970 reads as 1970.

@@ -134,6 +134,12 @@ impl ListenAddress {
     }
 }
 
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host.as_deref().unwrap_or_default(), self.port)
+    }
+}
+
 /// How a node logs, on its standard error.
 #[derive(Debug, Clone)]
 pub(crate) struct LogConfig {

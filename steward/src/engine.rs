@@ -4,23 +4,53 @@
 //! The loop has a thread of its own. It never waits for a method, a socket or the broker: what it hands out goes into
 //! bounded channels, and what does not fit there is dropped, because every effect may be lost and is tried again.
 
-use std::sync::Arc;
+mod explain;
+mod perform;
+mod queries;
+mod stats;
 
-use protocol::Event;
+use std::collections::{HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
 use protocol::message::{Message, MessageId};
-use protocol::step::Report;
+use protocol::name::NodeName;
+use protocol::step::{Effect, Report, Step, Write};
+use protocol::{Event, Node};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+pub(crate) use self::perform::Outputs;
+pub(crate) use self::stats::EngineStats;
+use crate::blobs::{Blobs, Owner};
+use crate::clock::Clock;
+use crate::message_log::MessageLog;
+use crate::store::{CommitError, Reader, Retention, Store};
 use crate::view::{MessageView, NodeView, ProcessView};
 
 /// Inputs that may wait for the loop; whoever brings more waits (backpressure).
 pub(crate) const INPUTS_MAX: usize = 8192;
 
+/// Inputs that one transaction takes at most.
+const BATCH_INPUTS_MAX: usize = 2048;
+
 /// Batches of effects that may wait for a task; more are dropped and tried again by the protocol's timers.
 pub(crate) const EFFECT_BATCHES_MAX: usize = 4096;
 
 /// Reports that a slow listener may be behind before it misses some (it then looks at the state again).
-pub(crate) const REPORTS_MAX: usize = 8192;
+pub(crate) const REPORTS_MAX: usize = 16_384;
+
+/// The pause before a failed commit is tried again.
+const COMMIT_RETRY: Duration = Duration::from_millis(500);
+
+/// How long somebody who submits waits for a disk that does not take it, before the answer is that nobody knows yet.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest sleep of the loop, so that a clock of the machine that was suspended is noticed.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// The pause between two steps of cleaning up, while there is something to clean up and when there is nothing.
+const PRUNE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(60));
 
 /// What the loop takes in.
 #[derive(Debug)]
@@ -62,6 +92,9 @@ pub(crate) enum EngineError {
     /// The store refused; nothing was accepted.
     #[error("{0}")]
     Store(Arc<str>),
+    /// The message was not taken.
+    #[error("{0}")]
+    Rejected(&'static str),
     /// There is no such message.
     #[error("no message {0} is known here; `steward messages` lists those that are")]
     Unknown(MessageId),
@@ -100,5 +133,283 @@ impl EngineHandle {
         let (reply, answer) = oneshot::channel();
         self.inputs.send(input(reply)).await.map_err(|_| EngineError::Stopping)?;
         answer.await.map_err(|_| EngineError::Stopping)?
+    }
+}
+
+/// What the loop owns.
+pub(crate) struct Engine {
+    pub(crate) name: NodeName,
+    pub(crate) node: Node,
+    pub(crate) store: Store,
+    pub(crate) reader: Reader,
+    pub(crate) log: MessageLog,
+    pub(crate) blobs: Blobs,
+    pub(crate) retention: Retention,
+    pub(crate) dir: PathBuf,
+    pub(crate) clock: Clock,
+    pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) outputs: Outputs,
+    pub(crate) reports: broadcast::Sender<Arc<Report>>,
+    pub(crate) stats: Arc<EngineStats>,
+    /// What the loop has to tell itself: answers of the store, starts that found no room.
+    pub(crate) own: VecDeque<Event>,
+    /// The step that starting up brought.
+    pub(crate) first: Step,
+}
+
+/// What one turn of the loop has gathered.
+#[derive(Default)]
+struct Turn {
+    writes: Vec<Write>,
+    effects: Vec<Effect>,
+    answers: Vec<Answer>,
+    /// What was submitted in it, and so is not in the store yet.
+    submitted: HashSet<MessageId>,
+}
+
+/// Somebody who waits for the turn to be durable.
+enum Answer {
+    Submitted(Vec<MessageId>, oneshot::Sender<Result<Vec<MessageId>, EngineError>>),
+    Query(Input),
+}
+
+impl Turn {
+    fn add(&mut self, step: Step) {
+        self.writes.extend(step.writes);
+        self.effects.extend(step.effects);
+    }
+}
+
+impl Engine {
+    /// Runs the loop until it is told to stop, or nobody is left to bring it anything.
+    pub(crate) async fn run(mut self) {
+        let mut turn = Turn::default();
+        turn.add(std::mem::take(&mut self.first));
+        let mut stopped = self.finish(turn).await;
+        let mut inputs = Vec::with_capacity(BATCH_INPUTS_MAX);
+        let mut prune_at = Duration::ZERO;
+        while stopped.is_none() {
+            inputs.clear();
+            self.gather(&mut inputs, prune_at).await;
+            let mut turn = Turn::default();
+            while let Some(event) = self.own.pop_front() {
+                turn.add(self.node.step(self.clock.now(), event));
+            }
+            let mut last_words = None;
+            for input in inputs.drain(..) {
+                match input {
+                    Input::Stop(done) => last_words = Some(done),
+                    input => self.take(input, &mut turn),
+                }
+            }
+            if self.node.wake_at().is_some_and(|at| at <= self.clock.now().mono) {
+                turn.add(self.node.step(self.clock.now(), Event::Tick));
+            }
+            stopped = self.finish(turn).await.or(last_words);
+            self.stats.run(self.node.running());
+            if self.clock.elapsed() >= prune_at && self.own.is_empty() {
+                prune_at = self.clock.elapsed() + self.prune();
+            }
+        }
+        if let Some(done) = stopped
+            && done.send(()).is_err()
+        {
+            tracing::debug!("nobody waits for the engine's end");
+        }
+    }
+
+    /// Waits for inputs until something is due; takes all that are there, up to a limit.
+    async fn gather(&mut self, inputs: &mut Vec<Input>, prune_at: Duration) {
+        if !self.own.is_empty() {
+            while inputs.len() < BATCH_INPUTS_MAX
+                && let Ok(input) = self.inputs.try_recv()
+            {
+                inputs.push(input);
+            }
+            return;
+        }
+        let now = self.clock.elapsed();
+        let due = self.node.wake_at().map_or(SLEEP_MAX, |at| Duration::from_millis(at.0).saturating_sub(now));
+        let sleep = due.min(prune_at.saturating_sub(now)).min(SLEEP_MAX);
+        let received = tokio::time::timeout(sleep, self.inputs.recv_many(inputs, BATCH_INPUTS_MAX)).await;
+        if received == Ok(0) {
+            // Nobody holds the other end any more: there is nothing left to do.
+            inputs.push(Input::Stop(oneshot::channel().0));
+        }
+    }
+
+    /// Takes one input into the turn.
+    fn take(&mut self, input: Input, turn: &mut Turn) {
+        match input {
+            Input::Event(event) => turn.add(self.node.step(self.clock.now(), event)),
+            Input::Submit(messages, reply) => self.submit(messages, reply, turn),
+            Input::Cancel(id, reply) => match self.store.find(id) {
+                Ok(Some(found)) => {
+                    if found.ended.is_none() {
+                        let event = Event::Cancel { id, lane: found.lane, seq: found.seq };
+                        turn.add(self.node.step(self.clock.now(), event));
+                    }
+                    turn.answers.push(Answer::Query(Input::Show(id, reply)));
+                }
+                Ok(None) => respond(reply, Err(EngineError::Unknown(id))),
+                Err(error) => respond(reply, Err(EngineError::Store(error.to_string().into()))),
+            },
+            query => turn.answers.push(Answer::Query(query)),
+        }
+    }
+
+    /// Takes messages on, all or none. One that is here already counts as accepted: whoever was not sure submits again.
+    fn submit(
+        &mut self,
+        messages: Vec<Message>,
+        reply: oneshot::Sender<Result<Vec<MessageId>, EngineError>>,
+        turn: &mut Turn,
+    ) {
+        if let Some(why) = self.stats.refusal(&self.dir, self.clock.elapsed()) {
+            return respond(reply, Err(EngineError::Store(why.into())));
+        }
+        let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
+        for message in messages {
+            let id = message.id;
+            let new = turn.submitted.insert(id);
+            match self.store.find(id) {
+                Ok(None) if new => turn.add(self.node.step(self.clock.now(), Event::Submit(message))),
+                Ok(_) => tracing::debug!(%id, "the message is here already"),
+                Err(error) => return respond(reply, Err(EngineError::Store(error.to_string().into()))),
+            }
+        }
+        let rejected = turn.effects.iter().find_map(|effect| match effect {
+            Effect::Rejected(id, why) if ids.contains(id) => Some(*why),
+            _ => None,
+        });
+        match rejected {
+            Some(why) => respond(reply, Err(EngineError::Rejected(why))),
+            None => turn.answers.push(Answer::Submitted(ids, reply)),
+        }
+    }
+
+    /// Commits a turn, and then does what it brought. Answers with whoever asked for the end meanwhile.
+    async fn finish(&mut self, turn: Turn) -> Option<oneshot::Sender<()>> {
+        let Turn { writes, effects, mut answers, .. } = turn;
+        if !writes.is_empty() {
+            if let Err(error) = self.log.append(&writes) {
+                tracing::error!(%error, "the message log can't be written; messages go on without it");
+            }
+            let started = self.clock.elapsed();
+            if let Err(error) = self.store.commit(&writes) {
+                if let CommitError::Full | CommitError::Sqlite(_) = error {
+                    if let Some(done) = self.until_committed(&writes, error.to_string(), &mut answers).await {
+                        return Some(done);
+                    }
+                } else {
+                    // Trying again can't help, and going on would tell others what is not on disk.
+                    tracing::error!(%error, "the store can't take what has happened; the node ends");
+                    return Some(oneshot::channel().0);
+                }
+            }
+            self.stats.committed(self.store.commits(), &writes, self.clock.elapsed().saturating_sub(started));
+        }
+        self.perform(effects);
+        for answer in answers {
+            match answer {
+                Answer::Submitted(ids, reply) => respond(reply, Ok(ids)),
+                Answer::Query(query) => self.query(query),
+            }
+        }
+        None
+    }
+
+    /// The disk does not take the turn. It is kept and tried again until it does; new messages are refused meanwhile,
+    /// questions are answered, and everything else waits in its queue.
+    async fn until_committed(
+        &mut self,
+        writes: &[Write],
+        mut why: String,
+        answers: &mut Vec<Answer>,
+    ) -> Option<oneshot::Sender<()>> {
+        tracing::error!(error = %why, "the store does not take what has happened; new messages are refused until it does");
+        self.stats.refuse(Some(&why));
+        let since = self.clock.elapsed();
+        let mut held = VecDeque::new();
+        loop {
+            match tokio::time::timeout(COMMIT_RETRY, self.next_held(&mut held)).await {
+                Ok(Some(Input::Stop(done))) => return Some(done),
+                Ok(Some(Input::Submit(_, reply))) => {
+                    respond(reply, Err(EngineError::Store(why.as_str().into())));
+                    continue;
+                }
+                Ok(Some(Input::Cancel(_, reply))) => {
+                    respond(reply, Err(EngineError::Store(why.as_str().into())));
+                    continue;
+                }
+                Ok(Some(query)) => {
+                    self.query(query);
+                    continue;
+                }
+                Ok(None) | Err(_) => {}
+            }
+            if self.clock.elapsed().saturating_sub(since) > COMMIT_PATIENCE {
+                give_up_waiting(answers, &why);
+            }
+            match self.store.commit(writes) {
+                Ok(_) => break,
+                Err(error) => why = error.to_string(),
+            }
+        }
+        tracing::info!("the store takes messages again");
+        self.stats.refuse(None);
+        self.own.extend(held);
+        None
+    }
+
+    /// The next input that can be answered while the store is stuck; events are held, up to a limit.
+    async fn next_held(&mut self, held: &mut VecDeque<Event>) -> Option<Input> {
+        while held.len() < INPUTS_MAX {
+            match self.inputs.recv().await? {
+                Input::Event(event) => held.push_back(event),
+                input => return Some(input),
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Cleans up a little. Answers with the pause until the next time.
+    fn prune(&mut self) -> Duration {
+        let pruned = match self.store.prune(&self.retention, crate::clock::wall()) {
+            Ok(pruned) => pruned,
+            Err(error) => {
+                tracing::warn!(%error, "old messages can't be removed; it is tried again in a minute");
+                return PRUNE_PAUSE.1;
+            }
+        };
+        for id in pruned.outputs {
+            if let Err(error) = self.blobs.remove(Owner::Out(id)) {
+                tracing::warn!(%id, %error, "the output of a message that was removed is left behind");
+            }
+        }
+        if pruned.more { PRUNE_PAUSE.0 } else { PRUNE_PAUSE.1 }
+    }
+}
+
+/// Whoever waits for a disk that is stuck is told that nobody knows yet.
+fn give_up_waiting(answers: &mut Vec<Answer>, why: &str) {
+    for answer in std::mem::take(answers) {
+        match answer {
+            Answer::Submitted(ids, reply) => {
+                let first = ids.first().map(ToString::to_string).unwrap_or_default();
+                let text = format!(
+                    "{why}; message {first} is held and goes out when there is room, unless the node stops before"
+                );
+                respond(reply, Err(EngineError::Store(text.into())));
+            }
+            query @ Answer::Query(_) => answers.push(query),
+        }
+    }
+}
+
+/// Answers somebody who may not be there any more.
+fn respond<T>(reply: oneshot::Sender<T>, answer: T) {
+    if reply.send(answer).is_err() {
+        tracing::trace!("whoever asked has gone");
     }
 }

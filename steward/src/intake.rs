@@ -45,6 +45,7 @@ pub(crate) struct Defaults {
 
 impl Defaults {
     /// The seed's defaults (R10).
+    #[cfg(test)]
     pub(crate) fn new(from: NodeName) -> Self {
         Self { from, timeout: Duration::from_secs(10), retries: 0, method_timeout: None }
     }

@@ -21,7 +21,9 @@ const LINE_CHARS_MAX: usize = 120;
 
 /// Starts the log. To be called once, before anything is logged.
 pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.level)?;
+    // The client tells of each attempt to connect; the link tells of changes, which is enough. First, so that whoever
+    // names the client in the level has the last word.
+    let filter = EnvFilter::try_new(format!("async_nats=off,{}", config.level))?;
     let terminal = std::io::stderr().is_terminal();
     let json = match config.format {
         LogFormat::Auto => !terminal,

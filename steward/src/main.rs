@@ -1,39 +1,46 @@
 //! The `steward` binary: parses and calls.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
-mod api;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
-mod blobs;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
-mod broker;
 mod cli;
-mod clock;
-#[expect(dead_code, reason = "wired by node.rs in the next step")]
+
 mod config;
-mod engine;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
-mod hello;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
+
+mod node;
+
 mod intake;
-#[expect(dead_code, reason = "wired by node.rs in the next step")]
-mod logging;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
-mod message_log;
-#[expect(dead_code, reason = "wired by node.rs in the next step")]
-mod methods;
-#[expect(dead_code, reason = "wired by node.rs in the next step")]
-mod metrics;
-#[expect(dead_code, reason = "wired by node.rs in the next step")]
-mod profiling;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
-mod results;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
-mod security;
-#[expect(dead_code, reason = "wired by node.rs in the next step")]
+
+mod api;
+
+mod engine;
+
 mod store;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by node.rs in the next step"))]
-mod supervise;
+
+mod blobs;
+
+mod message_log;
+
+mod broker;
+
+mod security;
+
+mod methods;
+
+mod results;
+
 mod view;
+
+mod supervise;
+
+mod lock;
+
+mod hello;
+
+mod metrics;
+
+mod profiling;
+
+mod logging;
+
+mod clock;
 
 fn main() -> std::process::ExitCode {
     // The job guard is this program once more, but without anything that it doesn't need.

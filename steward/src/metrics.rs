@@ -20,9 +20,6 @@ use protocol::message::Kind;
 use protocol::name::{Lane, MethodName, NodeName};
 use protocol::outcome::{Outcome, State};
 use protocol::step::{Presence, Report};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
-use tokio_util::sync::CancellationToken;
 
 use crate::api::serve;
 use crate::config::ListenAddress;
@@ -66,7 +63,6 @@ struct Tally {
     presence: HashMap<NodeName, &'static str>,
     conflicts: u64,
     stores_lost: u64,
-    missed: u64,
 }
 
 /// Counts. Clones are the same counts.
@@ -89,8 +85,6 @@ pub(crate) struct Sample {
     pub(crate) outbox_open: u64,
     /// Incoming messages that are not confirmed.
     pub(crate) inbox_open: u64,
-    /// Outgoing messages in the store by state, as `steward messages` shows them.
-    pub(crate) stored: Vec<(String, u64)>,
     /// Lanes, outgoing and incoming.
     pub(crate) lanes: (u64, u64),
     /// Batches of effects that found their queue full.
@@ -189,21 +183,6 @@ impl Metrics {
             Report::Conflict { .. } => tally.conflicts += 1,
             Report::StoreLost { .. } => tally.stores_lost += 1,
             Report::Dropped { why, .. } => *tally.dropped.entry(why).or_default() += 1,
-        }
-    }
-
-    /// Counts what is reported from now on, until the end.
-    pub(crate) async fn follow(self, mut reports: broadcast::Receiver<Arc<Report>>, end: CancellationToken) {
-        loop {
-            let report = tokio::select! {
-                () = end.cancelled() => return,
-                report = reports.recv() => report,
-            };
-            match report {
-                Ok(report) => self.report(&report),
-                Err(RecvError::Lagged(missed)) => self.tally().missed += missed,
-                Err(RecvError::Closed) => return,
-            }
         }
     }
 

@@ -28,7 +28,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use protocol::event::{Facts, Queued, Ticket};
+use protocol::event::{Facts, Queued};
 use protocol::message::{Epoch, Message, MessageId, Seq};
 use protocol::name::Lane;
 use protocol::snapshot::Snapshot;
@@ -189,11 +189,6 @@ impl Store {
     /// Where a message of the outbox is.
     pub(crate) fn find(&mut self, id: MessageId) -> Result<Option<Found>, ReadError> {
         outbox::find(&self.connection, id)
-    }
-
-    /// A message of the inbox, with its body.
-    pub(crate) fn inbox_message(&mut self, ticket: Ticket) -> Result<Option<Message>, ReadError> {
-        Ok(inbox::get(&self.connection, ticket)?.map(|row| row.message))
     }
 
     /// One short step of removing messages that ended long ago or are too many. What it removed is durable; the outputs

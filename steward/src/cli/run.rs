@@ -26,12 +26,9 @@ SIGTERM or Ctrl-C stops the node; what it has accepted is kept and goes on at th
         for suspect in context.sources.suspects() {
             output::note(&suspect);
         }
-        start(&config)
+        crate::node::run(&config)?;
+        Ok(Exit::OK)
     }
-}
-
-fn start(config: &Config) -> anyhow::Result<Exit> {
-    anyhow::bail!("node {} can't run yet: this build has the command line only", config.node.name)
 }
 
 /// The options of a running node.

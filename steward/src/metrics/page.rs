@@ -103,8 +103,6 @@ fn messages(page: &mut Page, tally: &Tally, sample: &Sample) {
     page.counters("message_output_bytes", "Output of messages that have ended, in bytes", outputs.into_iter());
     let dropped = tally.dropped.iter().map(|(why, count)| (vec![("reason", (*why).to_owned())], *count));
     page.counters("messages_dropped", "What arrived and was dropped without a receipt; it is sent again", dropped);
-    let stored = sample.stored.iter().map(|(state, count)| (vec![("state", state.clone())], *count));
-    page.gauges("stored_messages", "Outgoing messages in the store, as steward messages shows them", stored);
     page.gauge("outbox_open_messages", "Outgoing messages that have not ended", sample.outbox_open);
     page.gauge("inbox_open_messages", "Incoming messages whose result is not confirmed", sample.inbox_open);
     let lanes = [("out", sample.lanes.0), ("in", sample.lanes.1)];
@@ -123,8 +121,6 @@ fn outside(page: &mut Page, tally: &Tally, sample: &Sample) {
     page.counter("name_conflicts", "Two processes with one name were seen", tally.conflicts);
     page.counter("stores_lost", "Another node came back without what its store had held", tally.stores_lost);
     page.gauge("link_up", "Whether the broker can be reached", u64::from(sample.link_up));
-    let missed = tally.missed;
-    page.counter("reports_missed", "Reports that were not counted, because counting was too slow", missed);
     for (name, help) in LINK {
         let value = sample.link.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
         page.counter(&format!("link_{name}"), help, value);

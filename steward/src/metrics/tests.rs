@@ -44,8 +44,7 @@ fn filled() -> Metrics {
 }
 
 fn text(metrics: &Metrics) -> String {
-    let sample = Sample { stored: vec![("done".into(), 2)], ..Sample::default() }
-        .with_link(true, &crate::broker::Counters::default());
+    let sample = Sample::default().with_link(true, &crate::broker::Counters::default());
     let here = Here { tasks: [("running".to_owned(), 3)].into(), ..Here::default() };
     page::write(metrics, &metrics.tally(), &sample, &here).unwrap()
 }
@@ -64,7 +63,6 @@ fn each_end_is_counted_as_what_it_is() {
         "steward_nodes{presence=\"away\"} 1.0",
         "steward_nodes{presence=\"online\"} 0.0",
         "steward_messages_dropped_total{reason=\"the lane is full\"} 1",
-        "steward_stored_messages{state=\"done\"} 2.0",
         "steward_link_up 1.0",
         "steward_commit_seconds_count 1",
         "steward_commit_rows_sum 17.0",
@@ -116,7 +114,7 @@ async fn metrics_are_served_as_soon_as_the_port_is_free() {
     let port = taken.local_addr().unwrap().port();
     let supervisor = Supervisor::new();
     let (inputs, _inputs) = mpsc::channel(8);
-    let (reports, _) = broadcast::channel(8);
+    let (reports, _) = tokio::sync::broadcast::channel(8);
     let sources = Sources {
         engine: EngineHandle { inputs, reports },
         supervisor: supervisor.clone(),

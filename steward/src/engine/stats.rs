@@ -1,0 +1,144 @@
+//! What the loop counts for metrics, and whether new messages are taken at the moment.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use protocol::step::Write;
+
+use crate::hello::Queues;
+use crate::metrics::Metrics;
+
+/// New messages are refused when the file system has less room than this, in bytes, so that what was accepted can still
+/// be brought to an end; on a small file system, than this part of it.
+const RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+/// See [`RESERVE_BYTES`].
+const RESERVE_PART: u64 = 20;
+
+/// How often the room is looked at.
+const ROOM_EVERY: Duration = Duration::from_millis(500);
+
+/// Counters since the start of the process.
+#[derive(Debug)]
+pub(crate) struct EngineStats {
+    /// The store's commit counter, stamped on receipts.
+    pub(crate) commits: Arc<AtomicU64>,
+    /// What is counted of messages and transactions.
+    pub(crate) metrics: Metrics,
+    /// Outgoing messages that are not final.
+    outbox: AtomicU64,
+    /// Incoming messages that are not confirmed.
+    inbox: AtomicU64,
+    /// Messages that run here.
+    running: AtomicU64,
+    /// Batches of effects that found their queue full and were dropped.
+    pub(crate) effects_dropped: AtomicU64,
+    room: Mutex<Room>,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    looked_at: Option<Duration>,
+    little: Option<String>,
+    stuck: Option<String>,
+}
+
+impl Default for EngineStats {
+    fn default() -> Self {
+        Self {
+            commits: Arc::default(),
+            metrics: Metrics::new(),
+            outbox: AtomicU64::new(0),
+            inbox: AtomicU64::new(0),
+            running: AtomicU64::new(0),
+            effects_dropped: AtomicU64::new(0),
+            room: Mutex::default(),
+        }
+    }
+}
+
+/// One less, but never less than none.
+fn down(counter: &AtomicU64) -> u64 {
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(1))).unwrap_or(0)
+}
+
+impl EngineStats {
+    /// What the store held when the process started.
+    pub(crate) fn start(&self, commits: u64, outbox: u64, inbox: u64) {
+        self.commits.store(commits, Ordering::Release);
+        self.outbox.store(outbox, Ordering::Relaxed);
+        self.inbox.store(inbox, Ordering::Relaxed);
+    }
+
+    /// A transaction is through.
+    pub(crate) fn committed(&self, commits: u64, writes: &[Write], took: Duration) {
+        self.commits.store(commits, Ordering::Release);
+        self.metrics.committed(writes.len(), took);
+        for write in writes {
+            match write {
+                Write::Submit { .. } => self.outbox.fetch_add(1, Ordering::Relaxed),
+                Write::End { .. } => down(&self.outbox),
+                Write::Accept(_) => self.inbox.fetch_add(1, Ordering::Relaxed),
+                Write::Forget(_) => down(&self.inbox),
+                Write::Started { .. }
+                | Write::Ended { .. }
+                | Write::Progress { .. }
+                | Write::CancelWanted(_)
+                | Write::OutLane(_)
+                | Write::Peer(_)
+                | Write::InLane(_)
+                | Write::DropInLane { .. } => 0,
+            };
+        }
+    }
+
+    /// So many messages run here now.
+    pub(crate) fn run(&self, running: usize) {
+        self.running.store(running as u64, Ordering::Relaxed);
+    }
+
+    /// What waits and runs now.
+    pub(crate) fn queues(&self) -> Queues {
+        Queues {
+            outbox: self.outbox.load(Ordering::Relaxed),
+            inbox: self.inbox.load(Ordering::Relaxed),
+            running: self.running.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The store is stuck for this reason, or no longer.
+    pub(crate) fn refuse(&self, why: Option<&str>) {
+        self.room().stuck = why.map(str::to_owned);
+    }
+
+    /// Why new messages are not taken, if they are not.
+    pub(crate) fn refusal(&self, dir: &Path, now: Duration) -> Option<String> {
+        let mut room = self.room();
+        if room.looked_at.is_none_or(|before| now.saturating_sub(before) >= ROOM_EVERY) {
+            room.looked_at = Some(now);
+            room.little = little_room(dir);
+        }
+        room.stuck.clone().or_else(|| room.little.clone())
+    }
+
+    fn room(&self) -> std::sync::MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is too little room in the file system of `dir`, if there is.
+fn little_room(dir: &Path) -> Option<String> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    let (free, all) = (stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize));
+    let reserve = RESERVE_BYTES.min(all / RESERVE_PART);
+    (free < reserve).then(|| {
+        format!(
+            "the file system of {} has {} KiB left, less than the {} KiB that steward keeps for messages that it has \
+             accepted; make room and send again",
+            dir.display(),
+            free / 1024,
+            reserve / 1024
+        )
+    })
+}

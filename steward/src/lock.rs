@@ -1,0 +1,68 @@
+//! One process owns a node's directory. The lock dies with the process, whatever kills it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use protocol::name::NodeName;
+use rustix::fs::{FlockOperation, flock};
+
+/// The file that is locked. It says who holds it, and whose directory it is.
+const FILE: &str = "steward.lock";
+
+/// Held as long as this lives.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// Takes `dir` for `name`, or says which process has it, or which node it belongs to.
+    pub(crate) fn take(dir: &Path, name: &NodeName) -> anyhow::Result<Self> {
+        let path = dir.join(FILE);
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let mut file = open.with_context(|| format!("{} can't be opened", path.display()))?;
+        let mut text = String::new();
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let holder = file.read_to_string(&mut text).map(|_| text.trim().replace('\n', ", "));
+            bail!(
+                "another steward runs in {} ({}); stop it, or give this one a directory of its own with --dir",
+                dir.display(),
+                holder.unwrap_or_default()
+            );
+        }
+        file.read_to_string(&mut text).with_context(|| format!("{} can't be read", path.display()))?;
+        let owner = text.lines().find_map(|line| line.strip_prefix("node "));
+        if let Some(owner) = owner.filter(|owner| *owner != name.as_str()) {
+            bail!(
+                "{} is the directory of node {owner}, and its messages are sent in that name; start --node={owner}, or \
+                 give {name} a directory of its own with --dir",
+                dir.display()
+            );
+        }
+        let text = format!("node {name}\npid {}\n", std::process::id());
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()))?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_process_and_one_node() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (ship1, ship2) = (NodeName::new("ship1")?, NodeName::new("ship2")?);
+        let held = DirLock::take(dir.path(), &ship1)?;
+        let error = DirLock::take(dir.path(), &ship1).expect_err("it is held");
+        assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
+        drop(held);
+        let error = DirLock::take(dir.path(), &ship2).expect_err("it is ship1's");
+        assert!(error.to_string().contains("directory of node ship1"), "{error}");
+        DirLock::take(dir.path(), &ship1)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! Puts a running node together, and takes it apart again.
+//!
+//! ```text
+//! lock the directory → open the store → the protocol takes over → engine thread ⇄ supervised tasks
+//! SIGTERM → no new messages → what runs may end → goodbye → engine stops
+//! ```
+//! Nothing here decides about messages.
+
+mod assemble;
+mod trouble;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use protocol::event::Occasion;
+use protocol::step::Effect;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::broker::NameCheck;
+use crate::config::Config;
+use crate::engine::Input;
+use assemble::Parts;
+
+/// How long a goodbye to the others may take at the end.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long tasks may take to end after they were asked to.
+const TASKS_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long the engine may take for its last commit.
+const ENGINE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The most threads that tasks are spread over. The engine has one more to itself.
+const THREADS_MAX: usize = 4;
+
+/// Why a node ends.
+enum End {
+    /// Somebody asked for it.
+    Signal(&'static str),
+    /// Another process has the name.
+    Namesake(String),
+    /// The engine has died: nothing works without it.
+    Engine,
+}
+
+/// Runs a node until it is told to stop. An error means that it could not start, or had to stop by itself.
+pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+    crate::logging::start(&config.log)?;
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = runtime.context("the runtime can't be started")?;
+    let result = runtime.block_on(run_here(config));
+    runtime.shutdown_timeout(TASKS_LIMIT);
+    result
+}
+
+async fn run_here(config: &Config) -> anyhow::Result<()> {
+    // Set up before anything is there that a signal would leave behind.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (parts, name_check) = assemble::assemble(config).await?;
+    let named = tokio::spawn(name_check);
+    tell_systemd(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(
+        node = %config.node.name,
+        version = env!("CARGO_PKG_VERSION"),
+        dir = %config.node.dir.display(),
+        broker = parts.broker.address(),
+        "the node runs"
+    );
+    let mut displaced = parts.broker.displaced();
+    let engine_ended = parts.engine_ended.clone();
+    let end = tokio::select! {
+        _ = terminate.recv() => End::Signal("SIGTERM"),
+        _ = interrupt.recv() => End::Signal("SIGINT"),
+        why = taken(named) => End::Namesake(why),
+        _ = displaced.wait_for(Option::is_some) => {
+            End::Namesake("another process has taken the name over (--take-over)".to_owned())
+        }
+        () = engine_ended.cancelled() => End::Engine,
+    };
+    tell_systemd(&[sd_notify::NotifyState::Stopping]);
+    stop(config, parts, end, terminate, interrupt).await
+}
+
+/// Ends only when the name turns out to be another's.
+async fn taken(named: tokio::task::JoinHandle<Result<NameCheck, oneshot::error::RecvError>>) -> String {
+    match named.await {
+        Ok(Ok(NameCheck::Taken(other))) => format!(
+            "a node with this name runs on {} (process {}, since {}); stop that one, give this one another --node, or \
+             start it with --take-over",
+            other.host,
+            other.pid,
+            crate::clock::rfc3339(other.started)
+        ),
+        Ok(Ok(NameCheck::Free | NameCheck::Silent | NameCheck::TakenOver(_)) | Err(_)) | Err(_) => {
+            std::future::pending().await
+        }
+    }
+}
+
+/// Takes the node apart. What is accepted is on disk; what runs gets a while to end; the others are told.
+async fn stop(
+    config: &Config,
+    parts: Parts,
+    end: End,
+    mut terminate: tokio::signal::unix::Signal,
+    mut interrupt: tokio::signal::unix::Signal,
+) -> anyhow::Result<()> {
+    match &end {
+        End::Signal(name) => tracing::info!(signal = name, "the node stops"),
+        End::Namesake(why) => tracing::error!(%why, "the node stops"),
+        End::Engine => tracing::error!("the engine has ended by itself; the node stops"),
+    }
+    parts.intake_end.cancel();
+    let gentle = async {
+        parts.runner.stop(config.node.stop_limit).await;
+        if !matches!(end, End::Namesake(_)) && !parts.broker.goodbye(GOODBYE_LIMIT).await {
+            tracing::debug!("the goodbye has not reached the broker");
+        }
+    };
+    tokio::select! {
+        () = gentle => {}
+        _ = terminate.recv() => tracing::warn!("asked again: the node stops at once"),
+        _ = interrupt.recv() => tracing::warn!("asked again: the node stops at once"),
+    }
+    let (done, answer) = oneshot::channel();
+    if parts.engine.inputs.send(Input::Stop(done)).await.is_ok()
+        && tokio::time::timeout(ENGINE_LIMIT, answer).await.is_err()
+    {
+        tracing::warn!("the engine's last commit takes too long; what is not on disk is taken up again by the others");
+    }
+    let late = parts.supervisor.stop(TASKS_LIMIT).await;
+    if !late.is_empty() {
+        tracing::debug!(tasks = ?late, "tasks were ended by force");
+    }
+    drop(parts.lock);
+    match end {
+        End::Signal(_) => {
+            tracing::info!("the node has stopped");
+            Ok(())
+        }
+        End::Namesake(why) => bail!(why),
+        End::Engine => bail!("the engine has ended by itself; its log says why"),
+    }
+}
+
+fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd can't be told");
+    }
+}
+
+/// Says hello at the node's interval, for as long as it runs.
+async fn hellos(interval: Duration, broker: mpsc::Sender<Vec<Effect>>) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first one is due at once, and the link says hello by itself when it comes up.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        if broker.send(vec![Effect::Announce(Occasion::Interval)]).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// The engine's thread: nothing else runs on it, so nothing else can hold it up.
+fn start_engine(
+    engine: crate::engine::Engine,
+    ended: tokio_util::sync::CancellationToken,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let thread = std::thread::Builder::new().name("engine".to_owned());
+    let run = move || {
+        // Dropped on a panic as well, so that the node never goes on without its engine.
+        let _guard = ended.drop_guard();
+        runtime.block_on(engine.run());
+    };
+    thread.spawn(run).context("the engine's thread can't be started")
+}

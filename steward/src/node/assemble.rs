@@ -1,0 +1,365 @@
+//! The parts of a running node, each given its own slice of the configuration, in the order in which they need each other.
+
+use std::collections::VecDeque;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::future::BoxFuture;
+use protocol::Node;
+use protocol::event::{Facts, Ticket};
+use protocol::message::{Incarnation, Message, MessageId};
+use protocol::snapshot::{Identity, Snapshot};
+use protocol::step::{Effect, InState, InboxRow};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{hellos, start_engine, trouble};
+use crate::api::{Api, InfoView};
+use crate::blobs::Blobs;
+use crate::broker::{self, Broker, NameCheck, Wiring};
+use crate::clock::{self, Clock};
+use crate::config::Config;
+use crate::engine::{EFFECT_BATCHES_MAX, Engine, EngineHandle, EngineStats, INPUTS_MAX, Input, Outputs, REPORTS_MAX};
+use crate::hello::Hello;
+use crate::intake::inmsg::{Inmsg, Timing};
+use crate::intake::{Defaults, Intake};
+use crate::lock::DirLock;
+use crate::logging;
+use crate::message_log::MessageLog;
+use crate::methods::{self, Runner};
+use crate::metrics::{self, Sample};
+use crate::results::{self, Results};
+use crate::security::admission::Admission;
+use crate::store::{Reader, Retention, Store};
+use crate::supervise::Supervisor;
+
+/// What a running node consists of, as far as its end is concerned.
+pub(super) struct Parts {
+    pub(super) engine: EngineHandle,
+    pub(super) engine_ended: CancellationToken,
+    pub(super) broker: Broker,
+    pub(super) runner: Runner,
+    pub(super) supervisor: Supervisor,
+    /// Ends what brings new messages in, before everything else.
+    pub(super) intake_end: CancellationToken,
+    pub(super) lock: DirLock,
+}
+
+/// What is known once the store is open.
+struct Opened {
+    store: Store,
+    reader: Reader,
+    log: MessageLog,
+    blobs: Blobs,
+    identity: Identity,
+    snapshot: Snapshot,
+}
+
+/// Starts everything. The receiver tells once whether the node's name is its own.
+pub(super) async fn assemble(config: &Config) -> anyhow::Result<(Parts, oneshot::Receiver<NameCheck>)> {
+    let clock = Clock::start();
+    let dir = config.node.dir.as_path();
+    make_dir(dir)?;
+    let lock = DirLock::take(dir, &config.node.name)?;
+    let opened = open(config)?;
+    let supervisor = Supervisor::new();
+    let stats = Arc::new(EngineStats::default());
+    let outbox = opened.snapshot.out_lanes.iter().map(|(_, behind)| behind.messages).sum();
+    stats.start(opened.store.commits(), outbox, opened.snapshot.inbox.len() as u64);
+    let (inputs, taken) = mpsc::channel(INPUTS_MAX);
+    let engine = EngineHandle { inputs, reports: broadcast::Sender::new(REPORTS_MAX) };
+    let (to_broker, for_broker) = mpsc::channel(EFFECT_BATCHES_MAX);
+    let (to_runner, for_runner) = mpsc::channel(EFFECT_BATCHES_MAX);
+    let (to_results, for_results) = mpsc::channel(EFFECT_BATCHES_MAX);
+    let (bulk, for_bulk) = mpsc::channel(results::BULK_MAX);
+
+    let identity = opened.identity.clone();
+    let wiring = wiring(config, &engine, for_broker, &stats, bulk, clock);
+    let (broker, name_check) = Broker::new(broker_config(config, &identity), wiring)?;
+    keep_broker(&supervisor, &broker);
+    let runner = Runner::spawn(setup(config, &opened)?, &supervisor, for_runner, engine.clone());
+    let results = results::Wiring {
+        engine: engine.clone(),
+        broker: broker.clone(),
+        blobs: opened.blobs.clone(),
+        effects: for_results,
+        bulk: for_bulk,
+        sender_of: sender_of(dir)?,
+    };
+    keep_results(&supervisor, &Results::new(results));
+    supervisor.once("message lines", logging::follow(engine.reports.subscribe(), supervisor.token()));
+    if let Some(interval) = config.node.hello_interval {
+        let to_broker = to_broker.clone();
+        let end = supervisor.token();
+        supervisor.keep("hello", move || until(end.clone(), hellos(interval, to_broker.clone())));
+    }
+
+    let (node, first) = Node::new(clock.now(), identity, opened.snapshot);
+    let engine_ended = CancellationToken::new();
+    let loop_ = Engine {
+        name: config.node.name.clone(),
+        node,
+        store: opened.store,
+        reader: opened.reader,
+        log: opened.log,
+        blobs: opened.blobs,
+        retention: retention(config),
+        dir: dir.to_owned(),
+        clock,
+        inputs: taken,
+        outputs: Outputs { broker: to_broker, runner: to_runner, results: to_results },
+        reports: engine.reports.clone(),
+        stats: stats.clone(),
+        own: VecDeque::new(),
+        first,
+    };
+    start_engine(loop_, engine_ended.clone())?;
+    let intake_end = supervisor.token().child_token();
+    let parts = Parts { engine, engine_ended, broker, runner, supervisor, intake_end, lock };
+    open_doors(config, &parts, &stats, clock);
+    Ok((parts, name_check))
+}
+
+/// Starts what people and programs come in by: `inmsg.txt`, the socket, metrics, profiles; and the way errors go out.
+fn open_doors(config: &Config, parts: &Parts, stats: &Arc<EngineStats>, clock: Clock) {
+    let defaults = Defaults {
+        from: config.node.name.clone(),
+        timeout: config.delivery.timeout,
+        retries: config.delivery.retries,
+        method_timeout: config.delivery.method_timeout,
+    };
+    let intake = Intake::new(parts.engine.clone(), defaults);
+    let (dir, end) = (config.node.dir.clone(), parts.intake_end.clone());
+    let inmsg_intake = intake.clone();
+    parts.supervisor.keep("inmsg.txt", move || {
+        let (dir, intake, end) = (dir.clone(), inmsg_intake.clone(), end.clone());
+        async move {
+            let inmsg = Inmsg::open(&dir, intake, Timing::NODE, clock.now().mono).await?;
+            inmsg.run(clock, end).await
+        }
+    });
+    let api = Api {
+        intake: intake.clone(),
+        engine: parts.engine.clone(),
+        supervisor: parts.supervisor.clone(),
+        dir: config.node.dir.clone(),
+        info: info(config, parts.broker.clone()),
+    };
+    parts.supervisor.keep("api", move || api.clone().run());
+    let to = if config.node.is_error_logger { &config.node.name } else { &config.node.central };
+    let (to, alarms) = (to.clone(), parts.supervisor.alarms());
+    parts.supervisor.once("error reports", trouble::report(alarms, intake, to, parts.supervisor.token()));
+    doors_for_tools(config, parts, stats);
+}
+
+/// Starts metrics and profiles.
+fn doors_for_tools(config: &Config, parts: &Parts, stats: &Arc<EngineStats>) {
+    if let Some(address) = config.listen.metrics.clone() {
+        let sources = metrics::Sources {
+            engine: parts.engine.clone(),
+            supervisor: parts.supervisor.clone(),
+            dir: config.node.dir.clone(),
+            sample: sample(parts, stats),
+        };
+        let counted = stats.metrics.clone();
+        parts.supervisor.keep("metrics", move || counted.clone().serve(address.clone(), sources.clone()));
+    }
+    if let Some(address) = config.listen.profiling.clone() {
+        let supervisor = parts.supervisor.clone();
+        parts.supervisor.keep("profiling", move || crate::profiling::serve(address.clone(), supervisor.clone()));
+    }
+}
+
+/// How things are, for metrics.
+fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> BoxFuture<'static, Sample> + Send + Sync> {
+    let (engine, broker, runner, stats) =
+        (parts.engine.clone(), parts.broker.clone(), parts.runner.clone(), stats.clone());
+    Arc::new(move || {
+        let (engine, broker, runner, stats) = (engine.clone(), broker.clone(), runner.clone(), stats.clone());
+        Box::pin(async move {
+            let lanes = engine.ask(Input::Lanes).await.unwrap_or_default();
+            let inward = lanes.iter().filter(|lane| lane.kind == "in").count() as u64;
+            let queues = stats.queues();
+            Sample {
+                outbox_open: queues.outbox,
+                inbox_open: queues.inbox,
+                lanes: (lanes.len() as u64 - inward, inward),
+                effects_dropped: stats.effects_dropped.load(Ordering::Relaxed),
+                methods_running: runner.counts().running,
+                ..Sample::default()
+            }
+            .with_link(broker.is_up(), broker.counters())
+        })
+    })
+}
+
+/// Runs the broker's three tasks until the node stops.
+fn keep_broker(supervisor: &Supervisor, broker: &Broker) {
+    let (link, incoming, outgoing) = (broker.clone(), broker.clone(), broker.clone());
+    let ends = [supervisor.token(), supervisor.token(), supervisor.token()];
+    let [link_end, incoming_end, outgoing_end] = ends;
+    supervisor.keep("broker link", move || until(link_end.clone(), link.clone().link()));
+    supervisor.keep("broker incoming", move || until(incoming_end.clone(), incoming.clone().incoming()));
+    supervisor.keep("broker outgoing", move || until(outgoing_end.clone(), outgoing.clone().outgoing()));
+}
+
+/// Runs the two tasks of the results until the node stops.
+fn keep_results(supervisor: &Supervisor, results: &Results) {
+    let (fetch, serve) = (results.clone(), results.clone());
+    let (fetch_end, serve_end) = (supervisor.token(), supervisor.token());
+    supervisor.keep("results in", move || until(fetch_end.clone(), fetch.clone().receiving()));
+    supervisor.keep("results out", move || until(serve_end.clone(), serve.clone().serving()));
+}
+
+/// Runs `task` until it ends or the node stops.
+async fn until<T: Future<Output = anyhow::Result<()>>>(end: CancellationToken, task: T) -> anyhow::Result<()> {
+    tokio::select! {
+        () = end.cancelled() => Ok(()),
+        result = task => result,
+    }
+}
+
+/// Whose message a number of ours belongs to.
+fn sender_of(dir: &Path) -> anyhow::Result<results::SenderOf> {
+    let reader = Mutex::new(Reader::open(dir)?);
+    Ok(Arc::new(move |ticket| {
+        let owner = reader.lock().unwrap_or_else(PoisonError::into_inner).blob_owner(ticket);
+        match owner {
+            Ok(owner) => owner.map(|owner| owner.sender),
+            Err(error) => {
+                tracing::error!(?ticket, %error, "it can't be read whose message this is");
+                None
+            }
+        }
+    }))
+}
+
+fn make_dir(dir: &Path) -> anyhow::Result<()> {
+    let make = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    make.with_context(|| format!("the node's directory {} can't be made", dir.display()))
+}
+
+/// Opens what lies on disk, and puts in order what a killed process left.
+fn open(config: &Config) -> anyhow::Result<Opened> {
+    let dir = config.node.dir.as_path();
+    let store = Store::open(dir)?;
+    let snapshot = store.snapshot(&|message: &Message| methods::facts(message.method.as_str()))?;
+    let running = |(row, _): &(InboxRow, Facts)| match row.state {
+        InState::Running(_) => Some((row.ticket, row.message.id)),
+        InState::Stored | InState::Finished(_) => None,
+    };
+    let running: Vec<(Ticket, MessageId)> = snapshot.inbox.iter().filter_map(running).collect();
+    let ended = methods::recover(dir, &running);
+    if ended > 0 {
+        tracing::warn!(processes = ended, "ended what commands of the last run left behind");
+    }
+    let (reader, blobs) = (Reader::open(dir)?, Blobs::open(dir)?);
+    let removed = blobs.remove_leftovers(&|owner| reader.is_known(owner).unwrap_or(true))?;
+    if removed > 0 {
+        tracing::info!(files = removed, "removed outputs that belong to no message");
+    }
+    let log = MessageLog::open(dir)?;
+    let random = uuid::Uuid::now_v7().as_u128();
+    let identity = Identity {
+        name: config.node.name.clone(),
+        epoch: store.epoch(),
+        incarnation: Incarnation(low_bits(random)),
+        commits_at_start: store.commits(),
+        seed: low_bits(uuid::Uuid::now_v7().as_u128()),
+    };
+    Ok(Opened { store, reader, log, blobs, identity, snapshot })
+}
+
+/// The random bits of a `UUIDv7`, as a number that every store and every language can hold.
+fn low_bits(id: u128) -> u64 {
+    u64::try_from(id & u128::from(u64::MAX >> 2)).unwrap_or_default()
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn broker_config(config: &Config, identity: &Identity) -> broker::Config {
+    let addresses = config.broker.addresses.iter().map(|address| address.clone().into_inner().to_string());
+    let addresses: Vec<String> = addresses.collect();
+    broker::Config {
+        address: addresses.join(","),
+        identity: identity.clone(),
+        central: config.node.central.clone(),
+        take_over: config.node.take_over,
+        host: host(),
+        started: clock::wall(),
+    }
+}
+
+fn wiring(
+    config: &Config,
+    engine: &EngineHandle,
+    effects: mpsc::Receiver<Vec<Effect>>,
+    stats: &Arc<EngineStats>,
+    bulk: mpsc::Sender<broker::Bulk>,
+    clock: Clock,
+) -> Wiring {
+    let (node, central) = (config.node.name.clone(), config.node.central.clone());
+    let hello = Hello::new(node.as_str(), &config.node.dir, clock::wall(), config.node.labels.clone());
+    let admission = Admission::new(node, central, config.methods.allow.clone());
+    let queues = stats.clone();
+    Wiring {
+        engine: engine.clone(),
+        effects,
+        commits: stats.commits.clone(),
+        judge: Arc::new(move |from, kind, method, body| admission.judge(from, kind, method, body)),
+        info: Arc::new(move || hello.text(queues.queues())),
+        clock,
+        bulk,
+    }
+}
+
+fn setup(config: &Config, opened: &Opened) -> anyhow::Result<methods::Setup> {
+    let reader = Mutex::new(Reader::open(&config.node.dir)?);
+    let read = move |ticket| {
+        let found = reader.lock().unwrap_or_else(PoisonError::into_inner).inbox_message(ticket);
+        found.unwrap_or_else(|error| {
+            tracing::error!(?ticket, %error, "a message of the inbox can't be read");
+            None
+        })
+    };
+    Ok(methods::Setup {
+        node: config.node.name.clone(),
+        dir: config.node.dir.clone(),
+        blobs: opened.blobs.clone(),
+        max_output: config.methods.max_output,
+        started: clock::wall(),
+        guard: Some(methods::job_guard::Program::own()),
+        bodies: Arc::new(read),
+    })
+}
+
+fn retention(config: &Config) -> Retention {
+    Retention {
+        keep: config.store.keep.unwrap_or(Duration::MAX),
+        bytes_max: config.store.keep_size.unwrap_or(u64::MAX),
+    }
+}
+
+fn info(config: &Config, broker: Broker) -> Arc<dyn Fn() -> InfoView + Send + Sync> {
+    let fixed = InfoView {
+        node: config.node.name.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: clock::rfc3339(clock::wall()),
+        broker: broker.address().split(',').map(|address| address.trim().to_owned()).collect(),
+        link: String::new(),
+        dir: config.node.dir.display().to_string(),
+        metrics: config.listen.metrics.as_ref().map(ToString::to_string),
+        profiling: config.listen.profiling.as_ref().map(ToString::to_string),
+    };
+    Arc::new(move || {
+        let link = if broker.is_up() { "up" } else { "down" };
+        InfoView { link: link.to_owned(), ..fixed.clone() }
+    })
+}
