@@ -18,7 +18,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher as _};
+use notify::{EventKind, RecursiveMode, Watcher as _};
 use protocol::time::Mono;
 use rustix::fs::{CWD, RenameFlags};
 use tokio::sync::mpsc;
@@ -38,6 +38,9 @@ const HELD_MAX: usize = 16;
 
 /// A file of more bytes is taken without looking whether it is complete.
 const LOOK_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Between two files that are taken, so that whoever appends all the time makes few files and not thousands.
+const TAKE_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long what waits.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +80,7 @@ pub(crate) struct Inmsg {
     timing: Timing,
     taken: Vec<TakenFile>,
     look: Option<Look>,
+    last_take: Option<Mono>,
     /// What was last wrong, so that it is said once.
     trouble: Option<String>,
 }
@@ -111,7 +115,7 @@ impl Inmsg {
         }
         let path = dir.join(NAME);
         make(&path, 0o600)?;
-        Ok(Self { dir: dir.to_owned(), path, intake, timing, taken, look: None, trouble: None })
+        Ok(Self { dir: dir.to_owned(), path, intake, timing, taken, look: None, last_take: None, trouble: None })
     }
 
     /// Takes messages in until the token ends it.
@@ -126,6 +130,7 @@ impl Inmsg {
             };
             let pause = match busy {
                 true => Duration::ZERO,
+                false if self.pauses(clock.now().mono) => TAKE_PAUSE,
                 false if self.taken.is_empty() => self.timing.scan,
                 false => self.timing.scan.min(self.timing.settle),
             };
@@ -192,18 +197,23 @@ impl Inmsg {
             self.look = None;
             return Ok(false);
         }
-        if meta.len() <= LOOK_BYTES_MAX && !self.is_complete(now)? {
+        if self.pauses(now) || (meta.len() <= LOOK_BYTES_MAX && !self.is_complete(now)?) {
             return Ok(false);
         }
         let holders: Vec<u32> = self.taken.iter().filter_map(TakenFile::holder).collect();
         if holders.len() >= HELD_MAX {
             return Err(io::Error::other(format!("too many processes keep it open for writing: {holders:?}")));
         }
-        self.look = None;
+        (self.look, self.last_take) = (None, Some(now));
         let id = FileId::next();
         exchange(&self.dir, &self.path, &self.dir.join(TakenFile::name(id)), &meta)?;
         self.taken.push(TakenFile::open(&self.dir, id, now).await?);
         Ok(true)
+    }
+
+    /// Whether the last file was taken a moment ago.
+    fn pauses(&self, now: Mono) -> bool {
+        self.last_take.is_some_and(|last| now.since(last) < TAKE_PAUSE)
     }
 
     fn is_complete(&mut self, now: Mono) -> io::Result<bool> {
@@ -282,9 +292,13 @@ struct Watch {
 
 impl Watch {
     fn new(hint: mpsc::Sender<()>) -> Self {
-        // A hint that finds another one waiting is of no use.
-        let tell = move |_: notify::Result<notify::Event>| {
-            hint.try_send(()).ok();
+        let tell = move |event: notify::Result<notify::Event>| {
+            // We read it ourselves, and that is no news.
+            let is_news = event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_)));
+            if is_news {
+                // A hint that finds another one waiting is of no use.
+                hint.try_send(()).ok();
+            }
         };
         let watcher = notify::recommended_watcher(tell)
             .inspect_err(|error| tracing::warn!(%error, "inmsg.txt is only looked at every two seconds"))

@@ -30,6 +30,9 @@ const TURN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Looks in a row that must find nobody who has the file open.
 const CLEAN_LOOKS: u32 = 2;
 
+/// So much longer are the pauses between looks at a file that somebody keeps open for long.
+const KEPT_FACTOR: u32 = 15;
+
 /// What the names of taken files begin with.
 pub(crate) const PREFIX: &str = "inmsg.taken-";
 
@@ -132,7 +135,10 @@ impl TakenFile {
             (self.grown, self.looked, self.clean_looks) = (now, now, 0);
             return Ok(Progress::Waits);
         }
-        if now.since(self.looked) < timing.settle || !self.is_left(timing, now).await {
+        // Looking costs some milliseconds; at somebody who keeps it open for long, it is done less often.
+        let kept = self.holder.is_some() && now.since(self.grown) >= timing.erase;
+        let pause = if kept { timing.settle * KEPT_FACTOR } else { timing.settle };
+        if now.since(self.looked) < pause || !self.is_left(timing, now).await {
             return Ok(Progress::Waits);
         }
         self.finish(intake).await

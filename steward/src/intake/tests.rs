@@ -1,6 +1,6 @@
 //! Tests of the one way in, and the engine's end of the channel for the tests of all intakes.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use protocol::message::Message;
@@ -15,6 +15,7 @@ use crate::engine::Input;
 pub(crate) struct Taken {
     /// In the order in which they were accepted; an id that was accepted before is not taken again.
     pub(crate) messages: Vec<Message>,
+    known: HashSet<MessageId>,
     /// How many messages came in all.
     pub(crate) offered: usize,
     /// The largest request.
@@ -46,11 +47,14 @@ pub(crate) fn engine_with(taken: &Arc<Mutex<Taken>>) -> EngineHandle {
                 reply.send(Err(EngineError::Store("the disk is full".into()))).unwrap_or_default();
                 continue;
             }
-            let known: BTreeMap<MessageId, ()> = taken.messages.iter().map(|message| (message.id, ())).collect();
             let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
             taken.offered += messages.len();
             taken.largest = taken.largest.max(messages.len());
-            taken.messages.extend(messages.into_iter().filter(|message| !known.contains_key(&message.id)));
+            for message in messages {
+                if taken.known.insert(message.id) {
+                    taken.messages.push(message);
+                }
+            }
             if let Some(left) = &mut taken.crash_after {
                 *left -= 1;
                 if *left == 0 {

@@ -368,13 +368,15 @@ async fn a_running_intake_is_told_of_a_change_and_ends_when_asked() {
     let end = CancellationToken::new();
     let run = tokio::spawn(world.inmsg.run(Clock::start(), end.clone()));
     let path = world.dir.path().join("inmsg.txt");
-    fs::write(&path, message("a")).unwrap();
-    let arrived = async {
-        while world.taken.lock().unwrap().messages.is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), arrived).await.unwrap();
+    for count in 1..=3 {
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(message("a").as_bytes()).unwrap();
+        let arrived = async {
+            while world.taken.lock().unwrap().messages.len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), arrived).await.unwrap();
+    }
     end.cancel();
     run.await.unwrap().unwrap();
 }
