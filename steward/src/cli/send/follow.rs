@@ -9,17 +9,12 @@ use tokio::sync::mpsc;
 
 use crate::api::client::{Client, ClientError};
 use crate::cli::show::has_ended;
-use crate::view::{MessageView, NodeView};
+use crate::view::MessageView;
 
 /// The first and the longest pause between looks for a node that has stopped.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// See [`PAUSE_FIRST`].
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-
-/// When it is first asked who is away, and how often after that.
-const PRESENCE_FIRST: Duration = Duration::from_millis(300);
-/// See [`PRESENCE_FIRST`].
-const PRESENCE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Up to so many messages have a stream each; the node gives out 256 connections to everybody together.
 pub(super) const STREAMS_MAX: usize = 64;
@@ -40,8 +35,6 @@ const LIST_MAX: usize = 100_000;
 pub(super) enum Update {
     /// The message at this place has changed.
     Message(usize, Box<MessageView>),
-    /// What is known of other nodes.
-    Presence(Vec<NodeView>),
     /// The node here has stopped.
     Gone,
     /// The node here is back.
@@ -165,24 +158,6 @@ fn changes(open: &mut BTreeMap<String, (usize, String)>, views: Vec<MessageView>
         changes.push(Update::Message(place, Box::new(view)));
     }
     changes
-}
-
-/// Tells now and then who is away, for as long as somebody listens. A node that doesn't answer is noticed elsewhere.
-pub(super) async fn presence(client: Client, node: Option<String>, updates: mpsc::Sender<Update>) {
-    let path = match node {
-        Some(node) => format!("/v1/nodes?node={node}"),
-        None => "/v1/nodes".to_owned(),
-    };
-    let mut pause = PRESENCE_FIRST;
-    loop {
-        tokio::time::sleep(pause).await;
-        pause = PRESENCE_INTERVAL;
-        if let Ok(nodes) = client.get(&path).await
-            && !tell(&updates, Update::Presence(nodes)).await
-        {
-            return;
-        }
-    }
 }
 
 /// Whether anybody listens still.

@@ -1,7 +1,7 @@
 //! The line that says what is waited for. On a terminal it is redrawn in place; elsewhere each node that is away is
 //! named once, and that is all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use unicode_width::UnicodeWidthStr as _;
@@ -9,19 +9,23 @@ use unicode_width::UnicodeWidthStr as _;
 use super::results::Sent;
 use crate::cli::output::{self, Output};
 use crate::cli::{messages, table, when};
-use crate::view::NodeView;
 
 /// How often the line is redrawn.
 pub(super) const REDRAW: Duration = Duration::from_millis(120);
 
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
-/// The line, and what it knows of who is away.
+/// Redraws before it is said, where there is no terminal, that a message waits: what is over by then is not worth it.
+const TELL_TURN: usize = 5;
+
+/// Messages of which it is said, where there is no terminal, that they wait.
+const TOLD_MAX: usize = 20;
+
+/// The line.
 pub(super) struct Progress {
     stderr: Output,
     is_drawn: bool,
     turn: usize,
-    nodes: BTreeMap<String, NodeView>,
     /// Messages of which it was said that they wait for a node.
     told: BTreeSet<String>,
     /// Whether the node here has stopped.
@@ -30,15 +34,7 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new() -> Self {
-        let (nodes, told) = (BTreeMap::new(), BTreeSet::new());
-        Self { stderr: Output::stderr(), is_drawn: false, turn: 0, nodes, told, is_gone: false }
-    }
-
-    /// What is known of other nodes.
-    pub(super) fn presence(&mut self, nodes: Vec<NodeView>) {
-        for node in nodes {
-            self.nodes.insert(node.node.clone(), node);
-        }
+        Self { stderr: Output::stderr(), is_drawn: false, turn: 0, told: BTreeSet::new(), is_gone: false }
     }
 
     /// The node here has stopped, or is back: said once each time.
@@ -55,8 +51,8 @@ impl Progress {
 
     /// Redraws the line, or says once of each message that it waits for a node that isn't there.
     pub(super) fn draw(&mut self, sent: &[Sent]) {
-        let Some(width) = self.stderr.width() else { return self.tell(sent) };
         self.turn += 1;
+        let Some(width) = self.stderr.width() else { return self.tell(sent) };
         let spinner = SPINNER[self.turn % SPINNER.len()];
         let line = table::cut(&format!("{spinner} {}", self.text(sent, width)), width.saturating_sub(1));
         self.is_drawn = true;
@@ -72,25 +68,23 @@ impl Progress {
     }
 
     fn tell(&mut self, sent: &[Sent]) {
+        if self.turn < TELL_TURN {
+            return;
+        }
         for message in sent.iter().filter(|message| message.waits_for_receiver()) {
-            if let Some(why) = self.absence(&message.node)
-                && self.told.insert(message.id.clone())
-            {
-                output::note(&format!("{why}; queued as {}, waiting", message.id));
+            let reason = message.view.as_ref().and_then(|view| view.reason.as_deref()).unwrap_or_default();
+            // Only what can take long: an absent node, or no way to the broker.
+            if !reason.contains("; queued") || self.told.len() > TOLD_MAX || !self.told.insert(message.id.clone()) {
+                continue;
+            }
+            match self.told.len() {
+                ..=TOLD_MAX if reason.starts_with(&message.node) => {
+                    output::note(&format!("{reason} as {}", message.id))
+                }
+                ..=TOLD_MAX => output::note(&format!("{}: {reason} as {}", message.node, message.id)),
+                _ => output::note("more of them wait; `steward messages --state queued` lists them"),
             }
         }
-    }
-
-    /// Why a node can't answer, if that is known.
-    fn absence(&self, name: &str) -> Option<String> {
-        let node = self.nodes.get(name)?;
-        let is_absent = matches!(&*node.presence, "away" | "stopped" | "silent");
-        // "away since 10:42, nobody listens": the beginning is enough here, `steward nodes` has the rest.
-        let because = node.because.split(',').next().unwrap_or_default();
-        is_absent.then(|| match because.starts_with(&node.presence) {
-            true => format!("{name} is {because}"),
-            false => format!("{name} is {} ({because})", node.presence),
-        })
     }
 
     fn text(&self, sent: &[Sent], width: usize) -> String {
@@ -118,14 +112,6 @@ impl Progress {
         let node = &message.node;
         let Some(view) = &message.view else { return format!("{node}: accepted") };
         match &*view.state {
-            "queued" | "sent" => match self.absence(node) {
-                Some(why) => format!("{why}, queued"),
-                None => match &view.reason {
-                    Some(reason) => format!("{node}: {}: {reason}", view.state),
-                    None => format!("{node}: {}, no receipt yet", view.state),
-                },
-            },
-            "stored" => format!("{node} has it, its turn has not come"),
             "running" => {
                 let began = view.history.iter().rev().find(|moment| moment.state == "running");
                 let ran = began.and_then(|moment| when::since(&moment.at)).map(when::span);
@@ -135,7 +121,11 @@ impl Progress {
                 let bytes = view.stdout_bytes + view.stderr_bytes;
                 format!("its output comes from {node} ({})", output::size(bytes))
             }
-            state => format!("{node}: {state}"),
+            state => match &view.reason {
+                // "ship2 is away since 10:42, nobody listens; queued" in fewer words.
+                Some(reason) => reason.replace(", nobody listens", "").replace("; queued", ", queued"),
+                None => format!("{node}: {state}"),
+            },
         }
     }
 }

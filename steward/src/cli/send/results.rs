@@ -100,9 +100,6 @@ impl Show<'_> {
     async fn all(&mut self) -> anyhow::Result<()> {
         let (updates, mut news) = mpsc::channel(UPDATES_MAX);
         let mut follows = self.follows(&updates);
-        let one = if let [one] = self.sent.as_slice() { Some(one.node.clone()) } else { None };
-        let presence = follow::presence(self.client.clone(), one, updates);
-        tokio::pin!(presence);
         let mut redraw = tokio::time::interval(REDRAW);
         redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick comes at once; what is over before the second needs no line.
@@ -113,7 +110,6 @@ impl Show<'_> {
             tokio::select! {
                 Some(update) = news.recv() => over.extend(self.take(update)),
                 Some(()) = follows.next() => {}
-                () = &mut presence => {}
                 _ = redraw.tick() => self.progress.draw(&self.sent),
             }
             while let Some(place) = over.pop_front() {
@@ -143,10 +139,6 @@ impl Show<'_> {
         let (place, view, lost) = match update {
             Update::Message(place, view) => (place, Some(*view), None),
             Update::Failed(place, error) => (place, None, Some(error)),
-            Update::Presence(nodes) => {
-                self.progress.presence(nodes);
-                return None;
-            }
             Update::Gone => {
                 self.progress.gone(true);
                 return None;
@@ -213,14 +205,16 @@ impl Show<'_> {
     fn remark(&self, view: &MessageView) {
         let said = match (Final::parse(&view.state), &view.reason) {
             (Some(Final::Done | Final::Sent), _) => None,
-            (Some(Final::Failed), Some(reason)) => Some(format!("failed: {reason}")),
-            (Some(Final::Failed), None) => view.signal.map(|signal| format!("ended by signal {signal}")),
+            // The exit code says it, as it would if the command had run here.
+            (Some(Final::Failed), _) if view.exit_code.is_some_and(|code| code != 0) => None,
             (_, Some(reason)) => Some(format!("{}: {reason}", view.state)),
             (_, None) => Some(view.state.clone()),
         };
-        if let Some(said) = said {
+        if self.sent.len() > 1 {
+            // The table says it, once for all.
+        } else if let Some(said) = said {
             output::note(&format!("{}: {said} (steward show {})", view.to_node, view.id));
-        } else if view.stdout_bytes + view.stderr_bytes == 0 && self.stderr.width().is_some() && self.sent.len() == 1 {
+        } else if view.stdout_bytes + view.stderr_bytes == 0 && self.stderr.width().is_some() {
             // Silence would do in a script; somebody who looks on wants to see that something happened.
             let took = view.finished_at.as_ref().and_then(|end| when::between(&view.created_at, end)).map(when::span);
             output::note(&format!(
