@@ -69,6 +69,13 @@ pub enum Event {
         /// The last number that was handed over.
         upto: Seq,
     },
+    /// The broker will never take this message, however often it is tried (it is larger than the broker's limit).
+    Unsendable {
+        /// The message.
+        id: MessageId,
+        /// Why.
+        why: Arc<str>,
+    },
     /// Methods have ended.
     Finished(Vec<(Ticket, Outcome)>),
     /// Bytes of an output that is being fetched are on disk here, without a gap, up to `have`.

@@ -91,6 +91,7 @@ impl Node {
                 }
             }
             Event::HandedOver { lane, upto } => self.handed_over(&lane, upto),
+            Event::Unsendable { id, why } => self.unsendable(id, &why),
             Event::Finished(ended) => self.inbox.finished(ended, &mut self.ctx),
             Event::Fetched { id, stream, have } => {
                 let live = self.fetching_from(id);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Node;
 use crate::event::{Control, Receipts, Ticket};
 use crate::message::{MessageId, Seq};
-use crate::outcome::{Outcome, Progress, Receipt, State};
+use crate::outcome::{Final, Outcome, Progress, Receipt, State};
 use crate::step::Effect;
 
 impl Node {
@@ -73,6 +73,14 @@ impl Node {
         let (id, peer, from) = (outgoing.message.id, this.peer, this.row.lane.peer.clone());
         self.fetches.start(id, peer, &from, ticket, outcome, &mut self.ctx);
         false
+    }
+
+    /// The broker will never take a message: there is no use in trying again.
+    pub(super) fn unsendable(&mut self, id: MessageId, why: &str) {
+        let Some((lane, seq)) = self.outbox.index.get(&id).copied() else { return };
+        let outcome = Outcome::bare(Final::Undeliverable, Some(why), self.ctx.now.wall);
+        self.outbox.end(lane, seq, Arc::new(outcome), &mut self.ctx);
+        self.pump(lane);
     }
 
     /// The output of a message is here, or given up: the message has ended.

@@ -178,7 +178,7 @@ impl Batcher {
                 Effect::Receipt { to, epoch, ticket, receipt } => {
                     let added = add_receipt(&mut groups, &mut scratch, bytes_max, to.clone(), epoch, ticket, &receipt);
                     if let Err(error) = added {
-                        batch.unsendable.push(Unsendable { id: Some(receipt.id), to, why: error.to_string() });
+                        batch.unsendable.push(Unsendable { id: None, to, why: error.to_string() });
                     }
                 }
                 Effect::Control { to, incarnation, control: Control::Confirm(tickets) } => {

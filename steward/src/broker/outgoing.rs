@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use protocol::Event;
 use protocol::event::Occasion;
 use protocol::step::Effect;
 use tokio::sync::oneshot;
@@ -86,13 +87,12 @@ impl Broker {
         let counters = &self.0.counters;
         for unsendable in batch.unsendable {
             counters.unsendable.one();
-            let id = unsendable.id.map(|id| id.to_string()).unwrap_or_default();
-            if self.0.noise.worth_a_line("unsendable", &id) {
-                tracing::error!(
-                    message = id, to = %unsendable.to, why = unsendable.why,
-                    "a message can't be sent over this broker; it stays queued until it is cancelled or the broker's \
-                     max_payload is raised"
-                );
+            match unsendable.id {
+                Some(id) => self.0.engine.event(Event::Unsendable { id, why: unsendable.why.into() }).await,
+                None if self.0.noise.worth_a_line("unsendable", unsendable.to.as_str()) => {
+                    tracing::error!(to = %unsendable.to, why = unsendable.why, "what others wait for can't be sent over this broker");
+                }
+                None => {}
             }
         }
         let mut handed = Vec::new();

@@ -276,7 +276,12 @@ async fn a_small_max_payload_is_kept_to() {
     }
     let long: String = (0..2000).map(text).collect();
     ship.perform(vec![publish(&lane, 1, 101, &long)]).await;
-    wait_for("it is told", || ship.broker.counters().unsendable.get() == 1).await;
+    let why = ship.until(|event| match event {
+        Event::Unsendable { why, .. } => Some(why.clone()),
+        _ => None,
+    });
+    let why = why.await;
+    assert!(why.contains("8128"), "{why}");
     assert!(ship.broker.is_up());
 }
 
