@@ -3,8 +3,9 @@
 //! `<time>-<tag>-<n>.json` holds the bytes as they came, `<time>-<tag>-<n>.reason` says line, column and reason. The names
 //! follow from the file that was read and the place in it: reading it again after a crash writes the same files again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use protocol::time::Wall;
@@ -44,7 +45,8 @@ pub(crate) fn write(node_dir: &Path, file: FileId, parts: &[Part]) -> io::Result
     };
     let dir = node_dir.join("rejected");
     if !dir.is_dir() {
-        fs::create_dir(&dir)?;
+        // What stands in a message is nobody else's business.
+        DirBuilder::new().mode(0o700).create(&dir)?;
         File::open(node_dir)?.sync_all()?;
     }
     for part in parts {
@@ -66,7 +68,7 @@ fn path(dir: &Path, file: FileId, number: u64) -> PathBuf {
 
 fn put(path: &Path, append: bool, contents: &[&[u8]]) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let mut file = options.create(true).write(true).truncate(!append).append(append).open(path)?;
+    let mut file = options.mode(0o600).create(true).write(true).truncate(!append).append(append).open(path)?;
     for content in contents {
         file.write_all(content)?;
     }

@@ -131,6 +131,7 @@ async fn bad_parts_are_set_aside_and_the_good_ones_are_taken() {
     for (reason, expected) in reasons.iter().zip(expected) {
         assert!(reason.contains(expected), "{reason} / {expected}");
     }
+    assert_eq!(fs::metadata(&world.files("rejected", "-1.json")[0]).unwrap().mode() & 0o777, 0o600);
     let first = fs::read_to_string(&world.files("rejected", "-1.json")[0]).unwrap();
     assert_eq!(first, "{\"toNode\": \"b\", \"commandOrEvent\": \"EventACK\", \"methd\": \"M\"}\n");
     world.assert_all_is_done();
