@@ -80,7 +80,7 @@ pub(crate) struct DeliveryConfig {
 /// What may run on a node, and within which limits.
 #[derive(Debug, Clone)]
 pub(crate) struct MethodsConfig {
-    /// Bytes of each output stream that are kept.
+    /// Bytes of output that are kept of a message, both streams together.
     pub(crate) max_output: u64,
     /// What is taken beside commands from central and events from everybody.
     pub(crate) allow: Vec<AllowRule>,

@@ -140,7 +140,7 @@ pub(crate) const MAX_OUTPUT: Opt = Opt {
     value: "SIZE",
     default: "64MiB",
     group: METHODS_GROUP,
-    help: "How much of each output stream of a command to keep; what is beyond is dropped and the output marked as cut",
+    help: "How much output of a command to keep, both streams together; what is beyond is dropped and marked as cut",
     takes: Takes::One,
 };
 pub(crate) const KEEP: Opt = Opt {

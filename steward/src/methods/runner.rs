@@ -107,6 +107,7 @@ struct Shared {
     started: AtomicU64,
     unrecorded_started: AtomicU64,
     dropped: AtomicU64,
+    held: AtomicU64,
 }
 
 impl fmt::Debug for Shared {
@@ -157,6 +158,7 @@ impl Runner {
             started: AtomicU64::new(0),
             unrecorded_started: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            held: AtomicU64::new(0),
         });
         let end = supervisor.token();
         if let Some(program) = setup.guard {
@@ -179,7 +181,8 @@ impl Runner {
     }
 
     /// Lets what runs finish for at most `limit`, then stops it; returns once all ends are with the engine. What should
-    /// start from now on does not start, and ends as interrupted.
+    /// start from now on is held: it does not start, and nothing is told of it, because an end would only make room for
+    /// the next of its lane. It is taken up when the node starts again.
     pub(crate) async fn stop(&self, limit: Duration) {
         self.shared.stopping.cancel();
         if tokio::time::timeout(limit, idle(&self.shared.running)).await.is_err() {
@@ -193,6 +196,10 @@ impl Runner {
         }
         if tokio::time::timeout(STOP_LIMIT, idle(&self.shared.untold)).await.is_err() {
             tracing::warn!("the engine does not take the ends of methods any more");
+        }
+        let held = self.shared.held.load(Ordering::Relaxed);
+        if held > 0 {
+            tracing::info!(messages = held, "messages whose turn came while the node stopped were not begun");
         }
     }
 
@@ -268,13 +275,16 @@ async fn run_unrecorded(
 impl Shared {
     fn perform(self: &Arc<Self>, effect: Effect) {
         match effect {
+            Effect::Start(runs) if self.stopping.is_cancelled() => {
+                self.held.fetch_add(runs.len() as u64, Ordering::Relaxed);
+            }
             Effect::Start(runs) => {
                 self.untold.send_modify(|untold| *untold += runs.len());
                 self.started.fetch_add(runs.len() as u64, Ordering::Relaxed);
                 self.start(runs, true, None);
             }
             Effect::StartUnrecorded { from, run } => {
-                if self.unrecorded.try_send((from, run)).is_err() {
+                if self.stopping.is_cancelled() || self.unrecorded.try_send((from, run)).is_err() {
                     self.dropped.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -292,9 +302,6 @@ impl Shared {
         let Some(first) = runs.first() else { return };
         let name = format!("{} {}", first.message.method, first.message.id);
         let stop = Arc::new(StopSwitch::default());
-        if self.stopping.is_cancelled() {
-            stop.stop(Stop::NodeStops);
-        }
         let tickets = if recorded { runs.iter().map(|run| run.ticket).collect() } else { Vec::new() };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.live().insert(number, Live { tickets, stop: Arc::clone(&stop) });
@@ -311,7 +318,7 @@ impl Shared {
     async fn run(self: &Arc<Self>, mut batch: Batch) {
         let Some(method) = batch.runs.first().map(|run| run.message.method.clone()) else { return };
         if let Some(why) = batch.stop.why() {
-            let reason = "the node was stopped before it began; it did not run";
+            let reason = "it was stopped before it began; it did not run";
             let ending = Ending { reason: Some(Arc::from(reason)), ..why.ending() };
             return self.host.report(&batch, &ending).await;
         }

@@ -90,6 +90,11 @@ impl Rig {
         tickets
     }
 
+    /// Whether nothing was told that was not taken in.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.inputs.try_recv().is_err()
+    }
+
     pub(super) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }

@@ -128,11 +128,11 @@ async fn a_stop_ends_what_takes_too_long_and_starts_nothing_more() {
     assert_eq!((outcome.state, text(&outcome.stdout)), (Final::Interrupted, "partial\n"));
     gone(pid).await;
 
+    // An end of what is next would make room for what is behind it, and so on, until the whole lane is gone.
     let marker = rig.path("marker");
-    let late = rig.start("ShellCommand", &["touch", &marker]).await;
-    let outcome = rig.end(late).await;
-    assert_eq!(outcome.state, Final::Interrupted);
-    assert!(outcome.reason.unwrap().contains("did not run"));
-    assert!(!std::path::Path::new(&marker).exists());
+    rig.start("ShellCommand", &["touch", &marker]).await;
+    until("the start is held", || (rig.runner.shared.held.load(Ordering::Relaxed) == 1).then_some(())).await;
     assert!(rig.supervisor.stop(SOON).await.is_empty());
+    assert!(!std::path::Path::new(&marker).exists());
+    assert!(rig.is_quiet());
 }
