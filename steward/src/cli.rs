@@ -5,6 +5,7 @@
 //! only look read its store where no node runs.
 
 mod argv;
+mod bench;
 mod cancel;
 mod completions;
 mod exit;
@@ -43,6 +44,7 @@ const VERBS: &[Entry] = &[
     entry::<nodes::Nodes>(),
     entry::<ps::Ps>(),
     entry::<replay::Replay>(),
+    entry::<bench::Bench>(),
     entry::<completions::Completions>(),
     entry::<man::Man>(),
 ];

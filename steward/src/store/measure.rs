@@ -22,15 +22,6 @@ pub(crate) struct Measured {
     pub(crate) open: Duration,
     /// Ending all of them.
     pub(crate) end: Duration,
-    /// Rows that were accepted, and as many that ended.
-    pub(crate) rows: usize,
-}
-
-impl Measured {
-    /// Row operations a second, of accepting and ending together.
-    pub(crate) fn rows_per_second(&self) -> f64 {
-        2.0 * self.rows as f64 / (self.submit + self.end).as_secs_f64()
-    }
 }
 
 /// Accepts `n` messages of 200 bytes in batches of `batch` in a new store in `dir`, opens it again, and ends them all.
@@ -85,5 +76,5 @@ pub(crate) fn measure_inserts(dir: &Path, n: usize, batch: usize) -> anyhow::Res
             |id: &MessageId| Write::End { id: *id, attempts: 1, history: history.clone(), outcome: outcome.clone() };
         store.commit(&ids.iter().map(end).collect::<Vec<_>>())?;
     }
-    Ok(Measured { submit, open, end: clock.elapsed() - begin, rows: n })
+    Ok(Measured { submit, open, end: clock.elapsed() - begin })
 }

@@ -1,0 +1,46 @@
+//! A node that is absent for long: a million messages are accepted for it, wait across a restart, and leave when it comes.
+
+use super::fleet::Fleet;
+use super::report::Figure;
+use super::{Scale, limits, load};
+use crate::clock::Clock;
+
+/// The figures.
+pub(super) async fn measure(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<Figure>> {
+    let total: u64 = scale.of(1_000_000, 100_000);
+    let what = scale.of("1,000,000", "100,000");
+    let store = limits::store(fleet, usize::try_from(total)?).await?;
+    let bare = limits::round_trips(fleet, scale).await?;
+    let mut central = fleet.node("central").await?;
+    let mut ship = fleet.absent("ship1")?;
+    let messages = [load::event(&ship.name)];
+
+    let clock = Clock::start();
+    drop(load::accept(&central, &messages, total, u64::MAX / 2).await?);
+    let accepting = clock.elapsed();
+    let waiting = central.usage()?;
+
+    central.stop().await?;
+    let restart = central.start().await?;
+    let outstanding = central.socket().await?.outstanding().await?;
+    anyhow::ensure!(outstanding == total, "{outstanding} of {total} messages wait after the restart");
+
+    let clock = Clock::start();
+    let came = ship.start().await?;
+    load::drained(&central).await?;
+    let draining = clock.elapsed().saturating_sub(came);
+    let (sender, receiver) = (central.usage()?, ship.usage()?);
+    Ok(vec![
+        Figure::rate(format!("{what} for an absent node: accepted"), total, accepting)
+            .at_least(20_000.0)
+            .beside(&store.accepts),
+        Figure::memory("  peak memory of the sender, accepting", waiting.memory_peak).at_most(100.0),
+        Figure::time("  restart of the sender to ready", restart).at_most(1000.0).beside(&store.open),
+        Figure::rate("  drained once the node is there", total, draining)
+            .at_least(30_000.0)
+            .beside(&bare)
+            .beside(&store.both),
+        Figure::memory("  peak memory of the sender, draining", sender.memory_peak).at_most(100.0),
+        Figure::memory("  peak memory of the receiver, draining", receiver.memory_peak).at_most(100.0),
+    ])
+}
