@@ -14,6 +14,8 @@ use crate::time::Wall;
 pub enum Event {
     /// Time has passed: [`Node::wake_at`](crate::Node::wake_at) is reached.
     Tick,
+    /// This process is about to stop: nothing more is started here. What waits starts in the next process.
+    Stopping,
     /// The broker can be reached, and our subscriptions are in place.
     LinkUp,
     /// The broker can't be reached.

@@ -68,6 +68,8 @@ pub(crate) struct Inbox {
     pub(crate) held_back: BTreeSet<InKey>,
     /// Final receipts that are not confirmed.
     pub(crate) owed: Owed,
+    /// Whether this process is about to stop, so that nothing may start.
+    pub(crate) stopping: bool,
     /// The last number of each NACK lane, in memory only: a copy of a message is dropped while this process lives.
     pub(crate) nack_last: BTreeMap<InKey, Seq>,
 }

@@ -60,6 +60,7 @@ impl Node {
         self.ctx.now = now;
         match event {
             Event::Tick => {}
+            Event::Stopping => self.inbox.stopping = true,
             Event::LinkUp => self.link_up(),
             Event::LinkDown => self.link_down(),
             Event::Submit(message) => self.submit(message),

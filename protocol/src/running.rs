@@ -70,7 +70,7 @@ impl InLane {
 impl Inbox {
     /// Starts everything in a lane that may start now.
     pub(crate) fn start(&mut self, key: &InKey, ctx: &mut Ctx) {
-        loop {
+        while !self.stopping {
             let Some(lane) = self.lanes.get(key) else { return };
             match lane.next(self.extra, ctx) {
                 Next::Wait => return,

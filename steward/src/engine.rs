@@ -49,6 +49,9 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest sleep of the loop, so that a clock of the machine that was suspended is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
+/// How soon runs that found no room are handed out again.
+const START_RETRY: Duration = Duration::from_millis(5);
+
 /// The pause between two steps of cleaning up, while there is something to clean up and when there is nothing.
 const PRUNE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(60));
 
@@ -151,8 +154,10 @@ pub(crate) struct Engine {
     pub(crate) outputs: Outputs,
     pub(crate) reports: broadcast::Sender<Arc<Report>>,
     pub(crate) stats: Arc<EngineStats>,
-    /// What the loop has to tell itself: answers of the store, starts that found no room.
+    /// What the loop has to tell itself: answers of the store.
     pub(crate) own: VecDeque<Event>,
+    /// Runs that found the runner's queue full.
+    pub(crate) starting: VecDeque<Vec<Effect>>,
     /// The step that starting up brought.
     pub(crate) first: Step,
 }
@@ -230,7 +235,8 @@ impl Engine {
         }
         let now = self.clock.elapsed();
         let due = self.node.wake_at().map_or(SLEEP_MAX, |at| Duration::from_millis(at.0).saturating_sub(now));
-        let sleep = due.min(prune_at.saturating_sub(now)).min(SLEEP_MAX);
+        let most = if self.starting.is_empty() { SLEEP_MAX } else { START_RETRY };
+        let sleep = due.min(prune_at.saturating_sub(now)).min(most);
         let received = tokio::time::timeout(sleep, self.inputs.recv_many(inputs, BATCH_INPUTS_MAX)).await;
         if received == Ok(0) {
             // Nobody holds the other end any more: there is nothing left to do.

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use protocol::name::NodeName;
@@ -11,6 +12,11 @@ use rustix::fs::{FlockOperation, flock};
 
 /// The file that is locked. It says who holds it, and whose directory it is.
 const FILE: &str = "steward.lock";
+
+/// How often the lock is tried, and the pause between: a second in all.
+const TRIES: u32 = 20;
+/// See [`TRIES`].
+const TRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Held as long as this lives.
 #[derive(Debug)]
@@ -25,7 +31,7 @@ impl DirLock {
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = open.with_context(|| format!("{} can't be opened", path.display()))?;
         let mut text = String::new();
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !locked(&file) {
             let holder = file.read_to_string(&mut text).map(|_| text.trim().replace('\n', ", "));
             bail!(
                 "another steward runs in {} ({}); stop it, or give this one a directory of its own with --dir",
@@ -46,6 +52,17 @@ impl DirLock {
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()))?;
         Ok(Self { _file: file })
     }
+}
+
+/// Tries for a while: a process that was just killed holds the lock until the kernel has cleared it away.
+fn locked(file: &File) -> bool {
+    for _ in 0..TRIES {
+        if flock(file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return true;
+        }
+        std::thread::park_timeout(TRY_PAUSE);
+    }
+    false
 }
 
 #[cfg(test)]

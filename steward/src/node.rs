@@ -12,6 +12,7 @@ mod trouble;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use protocol::Event;
 use protocol::event::Occasion;
 use protocol::step::Effect;
 use tokio::signal::unix::{SignalKind, signal};
@@ -110,11 +111,14 @@ async fn stop(
 ) -> anyhow::Result<()> {
     match &end {
         End::Signal(name) => tracing::info!(signal = name, "the node stops"),
-        End::Namesake(why) => tracing::error!(%why, "the node stops"),
+        // Told once, where the process ends.
+        End::Namesake(_) => {}
         End::Engine => tracing::error!("the engine has ended by itself; the node stops"),
     }
     parts.intake_end.cancel();
     let gentle = async {
+        // Before the runner stops: what it is given after that could only be told as interrupted.
+        parts.engine.event(Event::Stopping).await;
         parts.runner.stop(config.node.stop_limit).await;
         if !matches!(end, End::Namesake(_)) && !parts.broker.goodbye(GOODBYE_LIMIT).await {
             tracing::debug!("the goodbye has not reached the broker");

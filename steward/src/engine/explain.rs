@@ -42,6 +42,23 @@ pub(super) fn presence(peer: &PeerNow) -> String {
     }
 }
 
+/// From what it is known whether a node is there, beside its name.
+pub(super) fn because(peer: &PeerNow) -> String {
+    match peer.presence {
+        Presence::Unknown => match peer.row.seen {
+            Some(seen) => format!("last heard of at {}", clock_time(seen)),
+            None => "never heard of".to_owned(),
+        },
+        Presence::Online(seen) => {
+            let seconds = crate::clock::wall().0.saturating_sub(seen.0) / 1000;
+            format!("last proof of life {seconds} s ago")
+        }
+        Presence::Away(since) => format!("away since {}, nobody listens", clock_time(since)),
+        Presence::Stopped(since) => format!("stopped at {}", clock_time(since)),
+        Presence::Silent(since) => format!("no answer since {}, though somebody listens", clock_time(since)),
+    }
+}
+
 /// Presence in one word.
 pub(super) fn word(presence: Presence) -> &'static str {
     match presence {

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use protocol::Event;
 use protocol::event::Ticket;
 use protocol::limits::SWEEP_MESSAGES_MAX;
-use protocol::outcome::{Final, Outcome};
 use protocol::step::Effect;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -69,39 +68,32 @@ impl Engine {
                 Effect::Accepted(_) | Effect::Rejected(..) => {}
             }
         }
-        self.hand(&self.outputs.broker.clone(), broker);
-        self.hand(&self.outputs.results.clone(), results);
-        if let Some(runs) = self.hand(&self.outputs.runner.clone(), runner) {
-            self.not_started(runs);
-        }
+        self.hand(&self.outputs.broker, broker);
+        self.hand(&self.outputs.results, results);
+        self.start(runner);
     }
 
-    /// Hands a batch to a task; gives it back where the task's queue is full.
-    fn hand(&self, task: &mpsc::Sender<Vec<Effect>>, batch: Vec<Effect>) -> Option<Vec<Effect>> {
-        if batch.is_empty() {
-            return None;
+    /// Hands runs to the runner. They are written down as started, so none may be lost: what finds the queue full waits
+    /// here, in order. How many there can be is limited by the protocol, which starts only so many at a time.
+    fn start(&mut self, batch: Vec<Effect>) {
+        if !batch.is_empty() {
+            self.starting.push_back(batch);
         }
-        match task.try_send(batch) {
-            Ok(()) => None,
-            Err(TrySendError::Full(batch) | TrySendError::Closed(batch)) => {
-                self.stats.effects_dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
-                Some(batch)
+        while let Some(batch) = self.starting.pop_front() {
+            match self.outputs.runner.try_send(batch) {
+                Ok(()) => {}
+                Err(TrySendError::Full(batch)) => return self.starting.push_front(batch),
+                // The runner has ended with the node; the next process tells how these ended.
+                Err(TrySendError::Closed(_)) => {}
             }
         }
     }
 
-    /// Runs that no task took: they are written down as started, so they end here.
-    fn not_started(&mut self, batch: Vec<Effect>) {
-        let wall = crate::clock::wall();
-        let mut ended = Vec::new();
-        for effect in batch {
-            if let Effect::Start(runs) = effect {
-                let outcome = Outcome::bare(Final::Failed, Some("not started: the node has too much to start"), wall);
-                ended.extend(runs.into_iter().map(|run| (run.ticket, outcome.clone())));
-            }
-        }
-        if !ended.is_empty() {
-            self.own.push_back(Event::Finished(ended));
+    /// Hands a batch to a task; drops it where the task's queue is full.
+    fn hand(&self, task: &mpsc::Sender<Vec<Effect>>, batch: Vec<Effect>) {
+        let effects = batch.len() as u64;
+        if effects > 0 && task.try_send(batch).is_err() {
+            self.stats.effects_dropped.fetch_add(effects, Ordering::Relaxed);
         }
     }
 }

@@ -4,7 +4,7 @@ use protocol::message::MessageId;
 use protocol::name::NodeName;
 use protocol::outcome::State;
 
-use super::explain::{presence, waiting, word};
+use super::explain::{because, presence, waiting, word};
 use super::{Engine, EngineError, Filter, Input, respond};
 use crate::clock::rfc3339;
 use crate::view::{MessageView, MomentView, NodeView, ProcessView};
@@ -75,7 +75,7 @@ impl Engine {
         let view = |peer: protocol::inspect::PeerNow| NodeView {
             node: peer.row.name.to_string(),
             presence: word(peer.presence).to_owned(),
-            because: presence(&peer),
+            because: because(&peer),
             last_seen_at: peer.row.seen.map(rfc3339),
             outstanding: peer.outstanding,
             info: serde_json::from_str(&peer.row.info).ok(),

@@ -115,6 +115,7 @@ pub(super) async fn assemble(config: &Config) -> anyhow::Result<(Parts, oneshot:
         reports: engine.reports.clone(),
         stats: stats.clone(),
         own: VecDeque::new(),
+        starting: VecDeque::new(),
         first,
     };
     start_engine(loop_, engine_ended.clone())?;
