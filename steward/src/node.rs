@@ -9,6 +9,8 @@
 mod assemble;
 mod trouble;
 
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -46,14 +48,25 @@ enum End {
 }
 
 /// Runs a node until it is told to stop. An error means that it could not start, or had to stop by itself.
-pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+pub(crate) fn run(mut config: Config) -> anyhow::Result<()> {
     crate::logging::start(&config.log)?;
+    config.node.dir = settle(&config.node.dir)?;
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.context("the runtime can't be started")?;
-    let result = runtime.block_on(run_here(config));
+    let result = runtime.block_on(run_here(&config));
     runtime.shutdown_timeout(TASKS_LIMIT);
     result
+}
+
+/// Makes the node's directory if it is not there and goes into it, so that commands run there wherever the node was
+/// started. Answers with its full path.
+fn settle(dir: &Path) -> anyhow::Result<PathBuf> {
+    let make = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    make.with_context(|| format!("the node's directory {} can't be made", dir.display()))?;
+    let dir = dir.canonicalize().with_context(|| format!("the node's directory {} can't be found", dir.display()))?;
+    std::env::set_current_dir(&dir).with_context(|| format!("{} can't be entered", dir.display()))?;
+    Ok(dir)
 }
 
 async fn run_here(config: &Config) -> anyhow::Result<()> {

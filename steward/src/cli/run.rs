@@ -26,7 +26,7 @@ SIGTERM or Ctrl-C stops the node; what it has accepted is kept and goes on at th
         for suspect in context.sources.suspects() {
             output::note(&suspect);
         }
-        crate::node::run(&config)?;
+        crate::node::run(config)?;
         Ok(Exit::OK)
     }
 }

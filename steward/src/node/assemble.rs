@@ -1,13 +1,11 @@
 //! The parts of a running node, each given its own slice of the configuration, in the order in which they need each other.
 
 use std::collections::VecDeque;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use protocol::Node;
 use protocol::event::{Facts, Ticket};
@@ -63,7 +61,6 @@ struct Opened {
 pub(super) async fn assemble(config: &Config) -> anyhow::Result<(Parts, oneshot::Receiver<NameCheck>)> {
     let clock = Clock::start();
     let dir = config.node.dir.as_path();
-    make_dir(dir)?;
     let lock = DirLock::take(dir, &config.node.name)?;
     let opened = open(config)?;
     let supervisor = Supervisor::new();
@@ -237,11 +234,6 @@ fn sender_of(dir: &Path) -> anyhow::Result<results::SenderOf> {
             }
         }
     }))
-}
-
-fn make_dir(dir: &Path) -> anyhow::Result<()> {
-    let make = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    make.with_context(|| format!("the node's directory {} can't be made", dir.display()))
 }
 
 /// Opens what lies on disk, and puts in order what a killed process left.
