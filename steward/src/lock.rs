@@ -82,4 +82,17 @@ mod tests {
         DirLock::take(dir.path(), &ship1)?;
         Ok(())
     }
+    /// What a node leaves behind that is killed in the very moment in which it starts a command: the new process has the
+    /// lock until it runs its own program.
+    #[test]
+    fn a_lock_that_goes_in_a_moment_is_waited_for() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let ship1 = NodeName::new("ship1")?;
+        let held = DirLock::take(dir.path(), &ship1)?;
+        let mut child = std::process::Command::new("sleep").arg("0.1").stdin(held._file.try_clone()?).spawn()?;
+        drop(held);
+        DirLock::take(dir.path(), &ship1)?;
+        child.wait()?;
+        Ok(())
+    }
 }
