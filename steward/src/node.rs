@@ -133,6 +133,11 @@ async fn stop(
         // Before the runner stops: what it is given after that could only be told as interrupted.
         parts.engine.event(Event::Stopping).await;
         parts.runner.stop(config.node.stop_limit).await;
+        // What has ended is told before the goodbye: a receipt behind it would be taken for a sign of life. Questions are
+        // answered after everything that came before them is on its way.
+        if tokio::time::timeout(GOODBYE_LIMIT, parts.engine.ask(Input::Lanes)).await.is_err() {
+            tracing::debug!("the engine is busy; the goodbye does not wait for it");
+        }
         if !matches!(end, End::Namesake(_)) && !parts.broker.goodbye(GOODBYE_LIMIT).await {
             tracing::debug!("the goodbye has not reached the broker");
         }
