@@ -8,6 +8,7 @@ mod argv;
 mod bench;
 mod cancel;
 mod completions;
+mod demo;
 mod exit;
 mod man;
 mod messages;
@@ -44,6 +45,7 @@ const VERBS: &[Entry] = &[
     entry::<nodes::Nodes>(),
     entry::<ps::Ps>(),
     entry::<replay::Replay>(),
+    entry::<demo::Demo>(),
     entry::<bench::Bench>(),
     entry::<completions::Completions>(),
     entry::<man::Man>(),
