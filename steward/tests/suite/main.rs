@@ -7,5 +7,17 @@
     reason = "tests look at the machine's own clock for their deadlines; tidy.rs keeps them from sleeping"
 )]
 
+mod broker_trouble;
+mod command_line;
+mod delivery;
+mod demo;
+mod harness;
+mod hostile;
+mod lessons;
+mod memory;
+mod observability;
+mod output;
+mod restart;
+mod seed;
 mod supply;
 mod tidy;

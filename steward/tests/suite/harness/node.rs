@@ -1,0 +1,264 @@
+//! One `steward` process, and what a test does with it.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::process::{self, Process, Ran};
+use super::{Fleet, SOON, eventually, http};
+
+/// The program that is tested.
+const STEWARD: &str = env!("CARGO_BIN_EXE_steward");
+
+/// A node of a fleet. It is killed when it is dropped.
+pub(crate) struct Node<'f> {
+    fleet: &'f Fleet,
+    name: String,
+    dir: PathBuf,
+    flags: Vec<String>,
+    process: Option<Process>,
+}
+
+impl<'f> Node<'f> {
+    pub(super) fn new(fleet: &'f Fleet, name: &str, flags: &[&str]) -> Self {
+        let dir = fleet.dir().join(name);
+        fs::create_dir(&dir).unwrap();
+        let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        Self { fleet, name: name.to_owned(), dir, flags, process: None }
+    }
+
+    /// Starts it and waits until it answers.
+    pub(crate) fn start(&mut self) {
+        self.launch();
+        let what = format!("{} answers", self.name);
+        let (process, dir) = (self.process.as_mut().unwrap(), &self.dir);
+        eventually(&what, || {
+            if let Some(status) = process.ended() {
+                panic!("{what}: it ended with {status}");
+            }
+            http::socket(&dir.join("steward.sock"), "GET", "/v1/info", "").ok().filter(|answer| answer.status == 200)
+        });
+    }
+
+    /// Starts it and doesn't wait for anything.
+    pub(crate) fn launch(&mut self) {
+        let mut command = self.command();
+        command.arg(format!("--node={}", self.name)).arg(format!("--broker-address={}", self.fleet.broker.address()));
+        if !self.flags.iter().any(|flag| flag.starts_with("--prom-host-and-port")) {
+            command.arg("--prom-host-and-port=none");
+        }
+        command.args(&self.flags);
+        self.process = Some(Process::start(&self.name, self.fleet.dir(), &mut command));
+    }
+
+    /// The flags of the next start.
+    pub(crate) fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.process.take().unwrap().kill();
+    }
+
+    /// Asks it to stop, waits until it has, and returns its exit code.
+    pub(crate) fn terminate(&mut self) -> i32 {
+        let mut process = self.process.take().unwrap();
+        process.signal(Signal::TERM);
+        process::code(process.wait(SOON))
+    }
+
+    /// Stops its clock, so to speak: SIGSTOP.
+    pub(crate) fn freeze(&self) {
+        self.process.as_ref().unwrap().signal(Signal::STOP);
+    }
+
+    /// It goes on: SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.process.as_ref().unwrap().signal(Signal::CONT);
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    /// The most memory that its process has had, in KiB.
+    pub(crate) fn memory_peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse().unwrap()
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.ended().is_none())
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it has logged, over all its runs.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.fleet.dir().join(format!("{}.log", self.name))).unwrap_or_default()
+    }
+
+    /// The lines that it has logged, as JSON.
+    pub(crate) fn log_lines(&self) -> Vec<Value> {
+        self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// A file in its directory, or nothing.
+    pub(crate) fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.dir.join(file)).unwrap_or_default()
+    }
+
+    /// Appends to its `inmsg.txt`, as `cat >>` does: one write.
+    pub(crate) fn append(&self, text: &str) {
+        let mut file = fs::File::options().create(true).append(true).open(self.dir.join("inmsg.txt")).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits until its `inmsg.txt` is empty: everything in it is accepted, or put aside.
+    pub(crate) fn has_taken_input(&self) {
+        eventually("inmsg.txt is erased", || self.read("inmsg.txt").trim().is_empty().then_some(()));
+    }
+
+    /// Everything that stands in its `rejected/`.
+    pub(crate) fn rejected(&self) -> String {
+        let entries = fs::read_dir(self.dir.join("rejected")).into_iter().flatten().flatten();
+        entries.map(|entry| String::from_utf8_lossy(&fs::read(entry.path()).unwrap_or_default()).into_owned()).collect()
+    }
+
+    /// Sends a message; its id.
+    #[track_caller]
+    pub(crate) fn send(&self, message: &Value) -> String {
+        self.send_all(std::slice::from_ref(message)).remove(0)
+    }
+
+    /// Sends messages; their ids.
+    #[track_caller]
+    pub(crate) fn send_all(&self, messages: &[Value]) -> Vec<String> {
+        let answer = self.ask("POST", "/v1/messages", &Value::from(messages).to_string());
+        let ids = answer["ids"].as_array().unwrap_or_else(|| panic!("messages were not accepted: {answer}"));
+        ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Asks its API.
+    #[track_caller]
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Value {
+        let answer = http::socket(&self.dir.join("steward.sock"), method, path, body)
+            .unwrap_or_else(|error| panic!("{} doesn't answer {method} {path}: {error}", self.name));
+        serde_json::from_slice(&answer.body).unwrap_or_else(|error| {
+            panic!("{} answers {method} {path} with {error}: {}", self.name, String::from_utf8_lossy(&answer.body));
+        })
+    }
+
+    /// Asks its API for bytes.
+    pub(crate) fn bytes(&self, path: &str) -> Vec<u8> {
+        http::socket(&self.dir.join("steward.sock"), "GET", path, "").unwrap().body
+    }
+
+    /// All that is known of a message.
+    #[track_caller]
+    pub(crate) fn show(&self, id: &str) -> Value {
+        self.ask("GET", &format!("/v1/messages/{id}"), "")
+    }
+
+    /// Waits until a message is in this state; all that is known of it then.
+    #[track_caller]
+    pub(crate) fn awaits(&self, id: &str, state: &str) -> Value {
+        let mut last = Value::Null;
+        let what = format!("message {id} becomes {state}");
+        super::until(SOON, &what, || {
+            last = self.show(id);
+            if last["state"] == state { Ok(last.clone()) } else { Err(format!("it is {last}")) }
+        })
+    }
+
+    /// Waits until a message has ended; all that is known of it then.
+    #[track_caller]
+    pub(crate) fn ended(&self, id: &str) -> Value {
+        let what = format!("message {id} ends");
+        super::until(SOON, &what, || {
+            let now = self.show(id);
+            if now["finishedAt"].is_string() { Ok(now) } else { Err(format!("it is {now}")) }
+        })
+    }
+
+    /// Sends a message and waits for its end.
+    #[track_caller]
+    pub(crate) fn send_and_wait(&self, message: &Value) -> Value {
+        let id = self.send(message);
+        self.ended(&id)
+    }
+
+    /// Waits until this is what it knows of another node.
+    #[track_caller]
+    pub(crate) fn sees(&self, name: &str, presence: &str) -> Value {
+        super::until(SOON, &format!("{} sees that {name} is {presence}", self.name), || {
+            let nodes = self.ask("GET", "/v1/nodes", "");
+            let node = nodes.as_array().unwrap().iter().find(|node| node["node"] == name);
+            match node {
+                Some(node) if node["presence"] == presence => Ok(node.clone()),
+                other => Err(format!("it sees {other:?}")),
+            }
+        })
+    }
+
+    /// Its messages, oldest first.
+    pub(crate) fn messages(&self) -> Vec<Value> {
+        let answer = self.ask("GET", "/v1/messages?limit=100000", "");
+        let mut messages = answer.as_array().cloned().unwrap_or_else(|| panic!("no list of messages: {answer}"));
+        messages.reverse();
+        messages
+    }
+
+    /// Waits until it has this many messages and each has ended; oldest first.
+    #[track_caller]
+    pub(crate) fn all_ended(&self, count: usize) -> Vec<Value> {
+        super::until(SOON, &format!("{count} messages end"), || {
+            let messages = self.messages();
+            let open = messages.iter().filter(|message| !message["finishedAt"].is_string()).count();
+            if messages.len() == count && open == 0 {
+                Ok(messages)
+            } else {
+                Err(format!("there are {} messages, {open} have not ended", messages.len()))
+            }
+        })
+    }
+
+    /// Runs a verb of the command line in its directory.
+    pub(crate) fn cli(&self, args: &[&str]) -> Ran {
+        process::run(self.fleet.dir(), self.command().args(args))
+    }
+
+    /// The same with `--json`; the objects that it prints, whatever its exit code.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Vec<Value> {
+        let ran = self.cli(&[&args[..1], &["--json"], &args[1..]].concat());
+        let lines: Result<Vec<Value>, _> = ran.stdout.lines().map(serde_json::from_str).collect();
+        lines.unwrap_or_else(|error| panic!("`steward {args:?} --json`: {error} in {ran:#?}"))
+    }
+
+    /// The program in this node's directory, with nothing of our own settings.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(STEWARD);
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("STEWARD_") {
+                command.env_remove(variable);
+            }
+        }
+        command.current_dir(&self.dir);
+        command
+    }
+}

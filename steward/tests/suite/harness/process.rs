@@ -1,0 +1,169 @@
+//! Processes that end with the test, and ports that stay ours.
+
+use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::net::TcpSocket;
+
+use super::until;
+
+/// The variable by which we know our processes again, and theirs.
+const MARK: &str = "FLEET_OF_A_TEST";
+
+/// How long one run of the command line may take.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
+
+/// A port of the loopback interface that nobody else is given, also while nobody listens on it: a socket is bound to
+/// it that shares it with whoever names it, and with nobody who asks for any.
+pub(crate) struct Port {
+    number: u16,
+    _socket: TcpSocket,
+}
+
+impl Port {
+    pub(crate) fn reserve() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        Self { number: socket.local_addr().unwrap().port(), _socket: socket }
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.number)
+    }
+}
+
+/// A process that is killed when it is dropped.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+}
+
+impl Process {
+    /// Starts it; what it prints goes to the log file `NAME.log` of its fleet.
+    pub(crate) fn start(name: &str, fleet: &Path, command: &mut Command) -> Self {
+        let log = fs::File::options().create(true).append(true).open(fleet.join(format!("{name}.log"))).unwrap();
+        let child = command
+            .env(MARK, fleet)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} can't be started: {error}"));
+        Self { name: name.to_owned(), child }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(pid(self.child.id()), signal).unwrap();
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let what = format!("{} ends", self.name);
+        until(limit, &what, || self.ended().ok_or_else(String::new))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself, and a test that fails must not fail again while it cleans up.
+        if self.child.kill().is_ok() {
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// The exit code; 128 and the signal's number if there is none.
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// The same, if it ended well.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "it should have ended well: {self:#?}");
+        self
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(fleet: &Path, command: &mut Command) -> Ran {
+    let mut child =
+        command.env(MARK, fleet).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let reader = |mut stream: Box<dyn Read + Send>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    };
+    let stdout = reader(Box::new(child.stdout.take().unwrap()));
+    let stderr = reader(Box::new(child.stderr.take().unwrap()));
+    let mut process = Process { name: format!("{command:?}"), child };
+    let status = process.wait(RUN_LIMIT);
+    Ran { code: code(status), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+/// The exit code as a shell has it.
+pub(crate) fn code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// Processes with the mark of this fleet, and their command lines. Those that have ended, and wait to be looked at by
+/// whoever started them, do not count.
+pub(crate) fn marked(fleet: &Path) -> Vec<(u32, String)> {
+    let mark = format!("{MARK}={}", fleet.display()).into_bytes();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if id != std::process::id() && environment.split(|byte| *byte == 0).any(|variable| variable == mark) {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            found.push((id, String::from_utf8_lossy(&line).replace('\0', " ").trim_end().to_owned()));
+        }
+    }
+    found
+}
+
+/// Ends every process with the mark of this fleet.
+pub(crate) fn end_marked(fleet: &Path) {
+    for (id, _) in marked(fleet) {
+        // It may have ended since.
+        rustix::process::kill_process(pid(id), Signal::KILL).unwrap_or_default();
+    }
+}
+
+fn pid(id: u32) -> Pid {
+    Pid::from_raw(i32::try_from(id).unwrap()).unwrap()
+}
