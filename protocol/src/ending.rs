@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::ctx::Ctx;
 use crate::event::Queued;
 use crate::message::{MessageId, Seq};
-use crate::outbox::{Outbox, Outgoing, push};
+use crate::outbox::{Outbox, Outgoing};
 use crate::outcome::{Final, Outcome, State};
+use crate::progress::push;
 use crate::step::{Moment, Report, Write};
 
 /// What came of a cancellation.
@@ -144,13 +145,14 @@ impl Outbox {
         }
     }
 
-    /// NACK messages up to this number were handed to the broker; there is nothing more to hear of them.
-    pub(crate) fn handed_over(&mut self, lane: usize, upto: Seq, ctx: &mut Ctx) {
+    /// NACK messages with these numbers were handed to the broker; there is nothing more to hear of them. What was
+    /// published before and got lost on its way to the broker is not among them.
+    pub(crate) fn handed_over(&mut self, lane: usize, first: Seq, last: Seq, ctx: &mut Ctx) {
         let this = &self.lanes[lane];
         if this.wants_ack() {
             return;
         }
-        let handed = this.window.range(..=upto);
+        let handed = this.window.range(first..=last);
         let handed = handed.filter(|(seq, outgoing)| outgoing.state == State::Sent && !this.queue.contains(seq));
         let handed: Vec<Seq> = handed.map(|(seq, _)| *seq).collect();
         for seq in handed {
@@ -187,8 +189,9 @@ impl Outbox {
                     if this.queue.insert(seq) && outgoing.state == State::Sent {
                         this.unacked -= 1;
                     }
-                    outgoing.state = State::Queued;
+                    outgoing.taken = false;
                     outgoing.due = ctx.now.mono;
+                    self.note(lane, seq, State::Queued, Some("its receiver's store is gone"), ctx);
                 } else {
                     let outcome = self.lost_outcome(lane, ctx);
                     self.end(lane, seq, Arc::new(outcome), ctx);

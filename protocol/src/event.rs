@@ -64,12 +64,14 @@ pub enum Event {
     Hello(Hello),
     /// The broker says that nobody listens under this name.
     NoResponders(NodeName),
-    /// The broker has taken the NACK messages of this lane up to this number.
+    /// The broker has taken these NACK messages of a lane.
     HandedOver {
         /// The lane.
         lane: Lane,
-        /// The last number that was handed over.
-        upto: Seq,
+        /// The first number that was handed over.
+        first: Seq,
+        /// The last one; all of this lane between the two that were published went with them.
+        last: Seq,
     },
     /// The broker will never take this message, however often it is tried (it is larger than the broker's limit).
     Unsendable {

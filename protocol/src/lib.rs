@@ -39,6 +39,8 @@ mod outbox;
 
 mod sending;
 
+mod progress;
+
 mod ending;
 
 mod fetch;

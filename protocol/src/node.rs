@@ -6,7 +6,7 @@ use crate::event::{Control, Envelope, Event, Hello, Occasion, Ticket, Verdict};
 use crate::fetch::Fetches;
 use crate::inbox::{InKey, Inbox};
 use crate::limits::WALL_RECHECK;
-use crate::message::{Incarnation, MessageId};
+use crate::message::{Incarnation, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outbox::{Outbox, until};
 use crate::presence::{Change, Peers};
@@ -72,7 +72,7 @@ impl Node {
             }
             Event::Loaded { lane, messages, more } => {
                 if let Some(lane) = self.outbox.by_lane.get(&lane).copied() {
-                    let dead = self.outbox.loaded(lane, messages, more);
+                    let dead = self.outbox.loaded(lane, messages, more, self.ctx.now.mono);
                     self.outbox.bury(lane, dead, &mut self.ctx);
                     self.outbox.end_cancelled(lane, &mut self.ctx);
                     self.outbox.note_open(lane);
@@ -91,7 +91,7 @@ impl Node {
                     self.pump_peer(peer);
                 }
             }
-            Event::HandedOver { lane, upto } => self.handed_over(&lane, upto),
+            Event::HandedOver { lane, first, last } => self.handed_over(&lane, first, last),
             Event::Unsendable { id, why } => self.unsendable(id, &why),
             Event::Finished(ended) => self.inbox.finished(ended, &mut self.ctx),
             Event::Fetched { id, stream, have } => {
@@ -222,7 +222,7 @@ impl Node {
         }
     }
 
-    fn swept(&mut self, due: Vec<(MessageId, Lane, crate::message::Seq)>, mut next: Option<Wall>) {
+    fn swept(&mut self, due: Vec<(MessageId, Lane, Seq)>, mut next: Option<Wall>) {
         for (id, lane, seq) in due {
             if let Some(lane) = self.outbox.by_lane.get(&lane).copied() {
                 if self.outbox.expire(lane, seq, id, &mut self.ctx) {
@@ -341,9 +341,9 @@ impl Node {
         }
     }
 
-    fn handed_over(&mut self, lane: &Lane, upto: crate::message::Seq) {
+    fn handed_over(&mut self, lane: &Lane, first: Seq, last: Seq) {
         let Some(lane) = self.outbox.by_lane.get(lane).copied() else { return };
-        self.outbox.handed_over(lane, upto, &mut self.ctx);
+        self.outbox.handed_over(lane, first, last, &mut self.ctx);
         self.pump(lane);
     }
 }

@@ -7,12 +7,11 @@
 //! Sending stands in `sending.rs`, ending in `ending.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ctx::Ctx;
 use crate::event::Queued;
-use crate::limits::{HISTORY_MAX, UNACKED_MESSAGES_START, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
+use crate::limits::{UNACKED_MESSAGES_START, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
 use crate::message::{Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outcome::State;
@@ -21,7 +20,6 @@ use crate::seen::Seen;
 use crate::snapshot::{Backlog, Snapshot};
 use crate::step::{Effect, Moment, OutLaneRow, Report, Write};
 use crate::time::{Mono, Wall};
-use crate::timers::Timer;
 
 /// A message of the window.
 #[derive(Debug)]
@@ -33,15 +31,18 @@ pub(crate) struct Outgoing {
     pub(crate) due: Mono,
     /// Whether the operator wants it back; then cancellations are sent in place of the message.
     pub(crate) cancel: bool,
+    /// Whether its receiver has said that it has it: it is the receiver's then, and no attempts are counted any more.
+    pub(crate) taken: bool,
     pub(crate) history: Vec<Moment>,
     /// Whether there is progress that was not written down.
     pub(crate) dirty: bool,
 }
 
 impl Outgoing {
-    /// Whether its attempts are counted against a limit. A cancellation is repeated for as long as it takes.
+    /// Whether its attempts are counted against a limit. A cancellation is repeated for as long as it takes, and so is
+    /// what the receiver has: nobody but the receiver can say how that ends.
     pub(crate) fn limited(&self) -> bool {
-        self.message.options.retries > 0 && !self.cancel
+        self.message.options.retries > 0 && !self.cancel && !self.taken
     }
 }
 
@@ -211,7 +212,8 @@ impl Outbox {
         ctx.report(Report::Out { id, lane: report_lane, state: State::Queued, attempts: 0, outcome: None });
         if this.behind.messages == 0 && this.loading.is_none() && this.has_room() {
             this.loaded_to = seq;
-            self.admit(lane, Queued { message, seq, attempts: 0, cancel: false, history: Vec::new() });
+            let queued = Queued { message, seq, attempts: 0, cancel: false, history: Vec::new() };
+            self.admit(lane, queued, ctx.now.mono);
         } else {
             let meanwhile = this.loading.iter_mut();
             for count in meanwhile.chain([&mut this.behind]) {
@@ -224,7 +226,7 @@ impl Outbox {
     }
 
     /// Puts a message into its lane's window.
-    fn admit(&mut self, lane: usize, queued: Queued) {
+    fn admit(&mut self, lane: usize, queued: Queued, now: Mono) {
         let Queued { message, seq, attempts, cancel, mut history } = queued;
         let this = &mut self.lanes[lane];
         this.bytes += message.body.len();
@@ -233,8 +235,13 @@ impl Outbox {
         if history.is_empty() {
             history.push(Moment { at: message.created, state: State::Queued, note: None });
         }
-        let (state, due) = (State::Queued, Mono(0));
-        this.window.insert(seq, Outgoing { message, state, attempts, due, cancel, history, dirty: false });
+        // How far it had come when it was last neither queued nor tried again.
+        let last = history.iter().rev().map(|moment| &moment.state).find(|state| **state != State::Sent);
+        let taken = last.is_some_and(|state| *state != State::Queued);
+        // The attempt that the last process began may not have had its time.
+        let due = if attempts > 0 { now.after(message.options.timeout) } else { Mono(0) };
+        let state = State::Queued;
+        this.window.insert(seq, Outgoing { message, state, attempts, due, cancel, taken, history, dirty: false });
     }
 
     /// Asks the store for more of a lane, where there is more and room for it.
@@ -254,7 +261,7 @@ impl Outbox {
     }
 
     /// The store's answer. Answers with what of it is not to be sent at all: lost with its receiver's store.
-    pub(crate) fn loaded(&mut self, lane: usize, messages: Vec<Queued>, more: bool) -> Vec<Queued> {
+    pub(crate) fn loaded(&mut self, lane: usize, messages: Vec<Queued>, more: bool, now: Mono) -> Vec<Queued> {
         let this = &mut self.lanes[lane];
         let Some(meanwhile) = this.loading.take() else { return Vec::new() };
         let limited = messages.iter().filter(|queued| queued.message.options.retries > 0).count() as u64;
@@ -276,38 +283,10 @@ impl Outbox {
             if queued.seq <= lost && !queued.message.options.rerun {
                 dead.push(queued);
             } else {
-                self.admit(lane, queued);
+                self.admit(lane, queued, now);
             }
         }
         dead
-    }
-
-    /// Notes a change of state in the message's history, and that it should be written down if it lasts.
-    pub(crate) fn note(&mut self, lane: usize, seq: Seq, state: State, note: Option<&str>, ctx: &mut Ctx) {
-        let this = &mut self.lanes[lane];
-        let Some(outgoing) = this.window.get_mut(&seq) else { return };
-        outgoing.state = state.clone();
-        push(&mut outgoing.history, Moment { at: ctx.now.wall, state: state.clone(), note: note.map(Arc::from) });
-        outgoing.dirty = true;
-        self.dirty.insert(outgoing.message.id);
-        if !ctx.timers.is_set(Timer::Progress) {
-            ctx.timers.set(Timer::Progress, ctx.now.mono.after(crate::limits::PROGRESS_DELAY));
-        }
-        let (id, attempts) = (outgoing.message.id, outgoing.attempts);
-        let lane = this.row.lane.clone();
-        ctx.report(Report::Out { id, lane, state, attempts, outcome: None });
-    }
-
-    /// Writes down how far messages have come that did not end meanwhile.
-    pub(crate) fn write_progress(&mut self, ctx: &mut Ctx) {
-        for id in std::mem::take(&mut self.dirty) {
-            let Some((lane, seq)) = self.index.get(&id) else { continue };
-            let Some(outgoing) = self.lanes[*lane].window.get_mut(seq) else { continue };
-            outgoing.dirty = false;
-            let (state, attempts) = (outgoing.state.clone(), outgoing.attempts);
-            let history = outgoing.history.clone();
-            ctx.write(Write::Progress { id, state, attempts, history });
-        }
     }
 
     /// Whether all that is open for this peer is in memory.
@@ -327,14 +306,6 @@ impl Outbox {
         let lanes = lanes.map(|(_, lane)| &self.lanes[*lane]);
         lanes.map(|lane| lane.window.len() as u64 + lane.behind.messages).sum()
     }
-}
-
-/// Adds to a history; when it is full, the second oldest entry goes, so that the first one stays.
-pub(crate) fn push(history: &mut Vec<Moment>, moment: Moment) {
-    if history.len() >= HISTORY_MAX {
-        history.remove(1);
-    }
-    history.push(moment);
 }
 
 /// How long from `now` until `deadline`, by the wall clock; zero if it has passed.

@@ -79,12 +79,16 @@ impl Inbox {
                     return;
                 }
                 Next::Expired(seq) => {
-                    let ticket = lane.entries.get(&seq).map(|incoming| incoming.ticket);
-                    let reason = "its deadline passed before its turn came";
-                    let outcome = Outcome::bare(Final::Expired, Some(reason), ctx.now.wall);
-                    if let Some(ticket) = ticket {
-                        self.finish(ticket, outcome, ctx);
-                    }
+                    let Some(incoming) = lane.entries.get(&seq) else { return };
+                    let (state, reason) = match incoming.again {
+                        false => (Final::Expired, "its deadline passed before its turn came"),
+                        true => (
+                            Final::Interrupted,
+                            "the node stopped while it ran, and its deadline passed before it could run again",
+                        ),
+                    };
+                    let ticket = incoming.ticket;
+                    self.finish(ticket, Outcome::bare(state, Some(reason), ctx.now.wall), ctx);
                 }
                 Next::Start(batch) => self.run(key, &batch, ctx),
             }

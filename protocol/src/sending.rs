@@ -171,7 +171,7 @@ impl Outbox {
     /// The receiver has the message on disk, or runs it.
     pub(crate) fn acked(&mut self, lane: usize, seq: Seq, state: State, ctx: &mut Ctx) {
         let this = &mut self.lanes[lane];
-        let Some(outgoing) = this.window.get(&seq) else { return };
+        let Some(outgoing) = this.window.get_mut(&seq) else { return };
         let cancelling = outgoing.cancel && state != State::Fetching;
         if cancelling || outgoing.state == state || outgoing.state == State::Fetching {
             return;
@@ -183,6 +183,12 @@ impl Outbox {
             this.unacked -= 1;
         }
         this.unacked_max = (this.unacked_max + 1).min(WINDOW_MESSAGES_MAX);
+        let first_word = outgoing.limited();
+        outgoing.taken = true;
         self.note(lane, seq, state, None, ctx);
+        if first_word {
+            // Without this, a restart would go on counting attempts, and give up what is running.
+            self.write_progress_of(lane, seq, ctx);
+        }
     }
 }

@@ -48,8 +48,8 @@ impl Outgoing {
 #[derive(Debug)]
 pub(crate) struct Publish {
     pub(crate) outgoing: Outgoing,
-    /// The lane and the last number of NACK messages, whose way ends at the broker.
-    pub(crate) handed: Option<(Lane, Seq)>,
+    /// The lane, the first and the last number of NACK messages, whose way ends at the broker.
+    pub(crate) handed: Option<(Lane, Seq, Seq)>,
     /// How many messages or receipts it has.
     pub(crate) items: usize,
 }
@@ -105,6 +105,7 @@ struct Group {
     tickets: Vec<Ticket>,
     count: usize,
     floor: Seq,
+    first: Option<Seq>,
     last: Seq,
     id: Option<MessageId>,
 }
@@ -131,7 +132,7 @@ impl Groups {
             None => {
                 let (parts, tickets) = (Vec::with_capacity(bytes), Vec::new());
                 let group =
-                    Group { whom: whom.clone(), parts, tickets, count: 0, floor: Seq(0), last: Seq(0), id: None };
+                    Group { whom: whom.clone(), parts, tickets, count: 0, floor: Seq(0), first: None, last: Seq(0), id: None };
                 self.all.push(group);
                 self.open.insert(whom, self.all.len() - 1);
                 self.all.len() - 1
@@ -214,14 +215,14 @@ impl Batcher {
     }
 
     fn close(&mut self, group: Group, sizes: Sizes, batch: &mut Batch) {
-        let Group { whom, parts, tickets, count, floor, last, id } = group;
+        let Group { whom, parts, tickets, count, floor, first, last, id } = group;
         let from = &self.teller.from;
         let (to, subject, body, handed) = match whom {
             Whom::Lane(lane, to) => {
                 let body = wire::envelope::encode(from, self.teller.epoch, &lane, to, floor, &parts);
                 let subject = subject::messages(&lane);
                 let peer = lane.peer.clone();
-                (peer, subject, body, (!lane.kind.wants_ack()).then_some((lane, last)))
+                (peer, subject, body, (!lane.kind.wants_ack()).then_some((lane, first.unwrap_or(last), last)))
             }
             Whom::Sender(to, epoch) => {
                 let body = wire::receipts::encode(&self.teller, &to, epoch, &parts);
@@ -298,7 +299,7 @@ struct Draft {
     body: Result<Vec<u8>, WireError>,
     id: Option<MessageId>,
     items: usize,
-    handed: Option<(Lane, Seq)>,
+    handed: Option<(Lane, Seq, Seq)>,
 }
 
 fn add_item(
@@ -315,6 +316,7 @@ fn add_item(
         group.parts.extend_from_slice(scratch);
         group.count += 1;
         group.floor = group.floor.max(floor);
+        group.first = group.first.or(Some(item.seq));
         group.last = item.seq;
         group.id = group.id.or(Some(item.id));
     }

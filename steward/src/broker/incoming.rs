@@ -189,7 +189,8 @@ impl Broker {
             Channel::Echo(mark) => match self.0.echoes.take(mark) {
                 Some(Purpose::Signal(back)) => drop(back.send(())),
                 Some(Purpose::HandedOver(lanes)) => {
-                    events.extend(lanes.into_iter().map(|(lane, upto)| Event::HandedOver { lane, upto }));
+                    let told = |(lane, first, last)| Event::HandedOver { lane, first, last };
+                    events.extend(lanes.into_iter().map(told));
                 }
                 None => {}
             },
