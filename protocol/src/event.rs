@@ -5,8 +5,7 @@ use std::sync::Arc;
 use crate::message::Kind;
 use crate::message::{Body, Epoch, Incarnation, Message, MessageId, Options, Seq};
 use crate::name::{Lane, MethodName, NodeName};
-use crate::outcome::{Outcome, Receipt, Stream};
-use crate::step::Moment;
+use crate::outcome::{Moment, Outcome, Receipt, Stream};
 use crate::time::Wall;
 
 /// One thing that has happened.

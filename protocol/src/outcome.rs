@@ -194,6 +194,17 @@ impl fmt::Display for State {
     }
 }
 
+/// A line of a message's time line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// When, by this node's clock.
+    pub at: Wall,
+    /// The state that was reached.
+    pub state: State,
+    /// What else there is to say ("attempt 2", "cancel asked for").
+    pub note: Option<Arc<str>>,
+}
+
 /// What a receiver tells a sender about one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::event::{Control, Facts, Item, Occasion, Ticket};
 use crate::message::{Body, Epoch, Incarnation, Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
+pub use crate::outcome::Moment;
 use crate::outcome::{Outcome, Receipt, State, Stream};
 pub use crate::report::{Presence, Report};
 use crate::time::Wall;
@@ -87,17 +88,6 @@ pub enum Write {
         /// The sender's store.
         epoch: Epoch,
     },
-}
-
-/// A line of a message's time line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moment {
-    /// When, by this node's clock.
-    pub at: Wall,
-    /// The state that was reached.
-    pub state: State,
-    /// What else there is to say ("attempt 2", "cancel asked for").
-    pub note: Option<Arc<str>>,
 }
 
 /// What is kept of an outgoing lane.

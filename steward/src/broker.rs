@@ -396,14 +396,7 @@ const SAY_HELLO: &str = "SayHello";
 
 /// An announcement as a message. It never enters an outbox, so its number means nothing.
 fn unnumbered(body: Arc<str>) -> Item {
-    let options = Options {
-        timeout: Duration::from_secs(10),
-        retries: 0,
-        method_timeout: None,
-        deadline: None,
-        parallel: false,
-        rerun: false,
-    };
+    let options = Options::default();
     let created = crate::clock::wall();
     let id = MessageId(uuid::Uuid::now_v7().as_u128());
     Item { id, seq: Seq(1), prev: Seq(0), body, options, created }

@@ -21,14 +21,7 @@ fn lane(peer: &str, kind: Kind) -> Lane {
 }
 
 fn publish(lane: &Lane, to: u64, seq: u64, text: &str) -> Effect {
-    let options = Options {
-        timeout: Duration::from_secs(10),
-        retries: 0,
-        method_timeout: None,
-        deadline: None,
-        parallel: false,
-        rerun: false,
-    };
+    let options = Options::default();
     let body: Arc<str> = Arc::from(serde_json::to_string(&[text]).unwrap());
     let id = MessageId(u128::from(seq));
     let item = Item { id, seq: Seq(seq), prev: Seq(seq - 1), body, options, created: Wall(1) };

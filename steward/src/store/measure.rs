@@ -36,14 +36,7 @@ pub(crate) fn measure_inserts(dir: &Path, n: usize, batch: usize) -> anyhow::Res
         kind: lane.kind,
         method: lane.method.clone(),
         body: Arc::from(format!("[\"{}\"]", "x".repeat(200))),
-        options: Options {
-            timeout: Duration::from_secs(10),
-            retries: 0,
-            method_timeout: None,
-            deadline: None,
-            parallel: false,
-            rerun: false,
-        },
+        options: Options::default(),
         created: wall(),
     };
     let mut ids = Vec::with_capacity(n);

@@ -49,14 +49,7 @@ pub(super) fn message(id: u128, to: &str) -> Message {
         kind: Kind::CommandAck,
         method: MethodName::new("ShellCommand").unwrap(),
         body: Arc::from(r#"["echo","hi"]"#),
-        options: Options {
-            timeout: Duration::from_secs(10),
-            retries: 0,
-            method_timeout: None,
-            deadline: None,
-            parallel: false,
-            rerun: false,
-        },
+        options: Options::default(),
         created: Wall(1_000 + u64::try_from(id).unwrap()),
     }
 }

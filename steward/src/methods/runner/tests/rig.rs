@@ -120,14 +120,7 @@ pub(super) fn message(ticket: Ticket, method: &str, data: &[&str]) -> Message {
         kind: Kind::CommandAck,
         method: MethodName::new(method).unwrap(),
         body: serde_json::to_string(data).unwrap().into(),
-        options: Options {
-            timeout: Duration::from_secs(10),
-            retries: 0,
-            method_timeout: None,
-            deadline: None,
-            parallel: false,
-            rerun: false,
-        },
+        options: Options::default(),
         created: Wall(1_700_000_000_000 + ticket.0 * 1000),
     }
 }
