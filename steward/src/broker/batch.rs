@@ -131,8 +131,16 @@ impl Groups {
             Some(index) => index,
             None => {
                 let (parts, tickets) = (Vec::with_capacity(bytes), Vec::new());
-                let group =
-                    Group { whom: whom.clone(), parts, tickets, count: 0, floor: Seq(0), first: None, last: Seq(0), id: None };
+                let group = Group {
+                    whom: whom.clone(),
+                    parts,
+                    tickets,
+                    count: 0,
+                    floor: Seq(0),
+                    first: None,
+                    last: Seq(0),
+                    id: None,
+                };
                 self.all.push(group);
                 self.open.insert(whom, self.all.len() - 1);
                 self.all.len() - 1

@@ -19,7 +19,7 @@ pub(crate) use broker::binary as nats_server;
 pub(crate) use http::get;
 pub(crate) use message::{event, shell, with};
 pub(crate) use node::Node;
-pub(crate) use process::{Port, Process, run};
+pub(crate) use process::{Port, Process, kill, parent, run};
 
 /// How long a fact may take that should be there in milliseconds. A machine that is busy with other tests is slow.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -99,7 +99,29 @@ impl Fleet {
 
     /// A node that is not started yet.
     pub(crate) fn absent(&self, name: &str, flags: &[&str]) -> Node<'_> {
-        Node::new(self, name, flags)
+        Node::new(self, name, name, flags)
+    }
+
+    /// A node whose directory has another name.
+    pub(crate) fn node_in(&self, dir: &str, name: &str, flags: &[&str]) -> Node<'_> {
+        let mut node = self.absent_in(dir, name, flags);
+        node.start();
+        node
+    }
+
+    /// The same, not started yet.
+    pub(crate) fn absent_in(&self, dir: &str, name: &str, flags: &[&str]) -> Node<'_> {
+        Node::new(self, dir, name, flags)
+    }
+
+    /// A node whose directory is a file system of its own with this many MiB; `None` where mounting is not allowed.
+    pub(crate) fn node_on_small_disk(&self, name: &str, mebibytes: u32) -> Option<Node<'_>> {
+        let mut node = self.absent(name, &[]);
+        if !node.put_on_small_disk(mebibytes) {
+            return None;
+        }
+        node.start();
+        Some(node)
     }
 
     /// The folder of everything that belongs to this fleet.
@@ -170,4 +192,22 @@ impl Effects {
     pub(crate) fn awaited(&self) -> String {
         format!("until [ -e {} ]; do sleep 0.02; done", self.path())
     }
+}
+
+/// The harness itself: a test that fails leaves nothing behind either.
+#[test]
+fn whatever_a_test_started_ends_with_it_even_if_it_panics() {
+    let mut dir = PathBuf::new();
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let fleet = Fleet::new();
+        dir = fleet.dir().to_owned();
+        let (central, _ship1) = (fleet.node("central"), fleet.node("ship1"));
+        let id = central.send(&shell("ship1", "sleep 600 & sleep 600"));
+        central.awaits(&id, "running");
+        assert!(fleet.processes().len() > 4);
+        panic!("on purpose: what follows is how a failure looks");
+    }));
+    assert!(failed.is_err());
+    eventually("no process is left", || process::marked(&dir).is_empty().then_some(()));
+    assert!(!dir.exists());
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Fleet, Node, Port, event, eventually, get, shell, with};
+use crate::harness::{Fleet, Node, Port, event, eventually, get, kill, parent, shell, with};
 
 /// Counts of a metric by the value of one label.
 fn by_label(metrics: &str, name: &str, label: &str) -> BTreeMap<String, u64> {
@@ -173,5 +173,64 @@ fn a_message_that_waits_says_for_what_and_when_it_is_tried_again() {
     fleet.broker.stop();
     eventually("now it waits for the broker", || {
         central.show(&id)["reason"].as_str().filter(|reason| reason.contains("broker")).map(str::to_owned)
+    });
+}
+
+/// R16: the hello is an event without ACK, to central, as every other message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_hello_is_an_event_to_central_without_ack() {
+    let fleet = Fleet::new();
+    let observer = async_nats::connect(fleet.broker.address()).await.unwrap();
+    let mut hellos = observer.subscribe("central.EventNACK.SayHello").await.unwrap();
+    observer.flush().await.unwrap();
+    let _ship1 = fleet.node("ship1");
+    let hello = futures_util::StreamExt::next(&mut hellos).await.unwrap();
+    let is_packed = hello.headers.as_ref().is_some_and(|headers| headers.get("Steward-Encoding").is_some());
+    let text = if is_packed { zstd::decode_all(&*hello.payload).unwrap() } else { hello.payload.to_vec() };
+    let body: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!((&body["method"], &body["commandOrEvent"]), (&"SayHello".into(), &"EventNACK".into()), "{body}");
+    assert!(body.to_string().contains("ship1"), "{body}");
+}
+
+/// R14, R15: a part that fails is restarted, and central is told.
+#[test]
+fn a_part_that_fails_is_restarted_and_central_is_told() {
+    let fleet = Fleet::new();
+    let central = fleet.node_with("central", &["--central-error-logger"]);
+    let ship1 = fleet.node("ship1");
+    let guard = || -> u32 {
+        let guards = fleet.processes().into_iter().filter(|(_, line)| line.contains("job-guard"));
+        let mut of_ship1 = guards.filter(|(pid, _)| parent(*pid) == Some(ship1.pid()));
+        of_ship1.next().map_or(0, |(pid, _)| pid)
+    };
+    let first = eventually("ship1 has a job guard", || Some(guard()).filter(|pid| *pid != 0));
+    kill(first);
+    eventually("it has another one", || Some(guard()).filter(|pid| *pid != 0 && *pid != first));
+    eventually("ps says so", || {
+        let tasks = ship1.json(&["ps"]).into_iter();
+        let mut guards = tasks.filter(|task| task["name"] == "job guard" && task["state"] == "running");
+        guards.find(|task| task["restarts"].as_u64() > Some(0))
+    });
+    eventually("central's error log says so", || {
+        let log = central.read("errorlog.log");
+        (log.contains("ship1") && log.contains("job guard")).then_some(())
+    });
+    assert_eq!(central.send_and_wait(&shell("ship1", "true"))["state"], "done");
+}
+
+/// R17: two nodes on one machine may well have the same default port.
+#[test]
+fn a_node_works_without_a_port_that_is_taken() {
+    let fleet = Fleet::new();
+    let port = Port::reserve();
+    let flags = ["--prom-host-and-port".to_owned(), port.address()];
+    let flags = flags.each_ref().map(String::as_str);
+    let (mut central, ship1) = (fleet.node_with("central", &flags), fleet.node_with("ship1", &flags));
+    assert_eq!(central.send_and_wait(&shell("ship1", "true"))["state"], "done");
+    assert!(ship1.log().contains(&port.address()), "it says so: {}", ship1.log());
+    central.terminate();
+    eventually("it takes the port when it is free", || {
+        std::net::TcpStream::connect(port.address()).ok()?;
+        String::from_utf8(get(&port.address(), "/metrics")).ok().filter(|text| text.contains("steward_link_up"))
     });
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Effects, Fleet, event, eventually, shell, stays, with};
+use crate::harness::{Effects, Fleet, eventually, shell, stays, with};
 
 /// Commands for `ship1` that each write their number.
 fn numbered(range: std::ops::Range<usize>, ran: &Effects) -> Vec<Value> {
@@ -211,35 +211,6 @@ fn l18_a_frozen_node_loses_nothing_and_repeats_nothing() {
     assert_eq!(ran.lines(), counted(0..40));
 }
 
-/// A store that is gone: what may have run is said to be interrupted, what was never sent goes out.
-#[test]
-fn a_receiver_whose_store_is_gone_is_noticed() {
-    let fleet = Fleet::new();
-    let (central, mut ship1) = (fleet.node("central"), fleet.node("ship1"));
-    let (gate, ran) = (fleet.file("gate"), fleet.file("ran"));
-    let running = central.send(&shell("ship1", &gate.awaited()));
-    central.awaits(&running, "running");
-    let waiting = central.send(&shell("ship1", &format!("echo ran >> {}", ran.path())));
-    central.awaits(&waiting, "stored");
-    ship1.kill();
-    // What went out before central knew that ship1 is gone may have arrived; what comes after that has not been sent.
-    let unknown = central.send(&event("ship1", "TextLogging", &["to the old one"]));
-    central.sees("ship1", "away");
-    let unsent = central.send(&event("ship1", "TextLogging", &["to the new one"]));
-    for entry in std::fs::read_dir(ship1.dir()).unwrap().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("steward.db") {
-            std::fs::remove_file(entry.path()).unwrap();
-        }
-    }
-    gate.create();
-    ship1.start();
-    for id in [&running, &waiting, &unknown] {
-        assert_eq!(central.ended(id)["state"], "interrupted");
-    }
-    assert_eq!(central.ended(&unsent)["state"], "done");
-    assert_eq!(ran.lines(), Vec::<String>::new());
-}
-
 /// One process owns a directory, and one a name.
 #[test]
 fn a_second_node_says_why_it_does_not_start() {
@@ -249,13 +220,30 @@ fn a_second_node_says_why_it_does_not_start() {
     let error = String::from_utf8_lossy(&same_dir.stderr);
     assert!(!same_dir.status.success() && error.contains(&ship1.pid().to_string()), "{error}");
 
-    std::fs::create_dir(fleet.dir().join("elsewhere")).unwrap();
-    let same_name = ship1
-        .command()
-        .current_dir(fleet.dir().join("elsewhere"))
-        .args(["--node=ship1", "--prom-host-and-port=none", "--broker-address", &fleet.broker.address()])
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&same_name.stderr);
-    assert!(!same_name.status.success() && error.contains("ship1"), "{error}");
+    let mut same_name = fleet.absent_in("elsewhere", "ship1", &[]);
+    same_name.launch();
+    assert_ne!(same_name.ends(), 0);
+    assert!(same_name.log().contains(&format!("process {}", ship1.pid())), "{}", same_name.log());
+
+    let mut other_name = fleet.absent_in("elsewhere-too", "ship3", &[]);
+    std::fs::copy(ship1.dir().join("steward.lock"), other_name.dir().join("steward.lock")).unwrap();
+    other_name.launch();
+    assert_ne!(other_name.ends(), 0);
+    assert!(other_name.log().contains("directory of node ship1"), "{}", other_name.log());
+}
+
+/// `--take-over`: the other process is told to stop, and does, before this one goes on.
+#[test]
+fn a_node_may_take_its_name_over() {
+    let fleet = Fleet::new();
+    let central = fleet.node("central");
+    let mut old = fleet.node("ship1");
+    central.send_and_wait(&shell("ship1", "true"));
+    let before = central.sees_start_of("ship1");
+    let new = fleet.node_in("elsewhere", "ship1", &["--take-over"]);
+    assert_eq!(old.ends(), 1);
+    assert!(old.log().contains("taken the name over"), "{}", old.log());
+    eventually("central has heard of the new process", || (central.sees_start_of("ship1") != before).then_some(()));
+    let message = central.send_and_wait(&shell("ship1", "pwd"));
+    assert_eq!(message["stdout"].as_str().unwrap().trim(), new.dir().to_str().unwrap(), "{message}");
 }

@@ -14,27 +14,48 @@ use super::{Fleet, SOON, eventually, http};
 /// The program that is tested.
 const STEWARD: &str = env!("CARGO_BIN_EXE_steward");
 
+/// What mounts a small disk, in a world of its own that ends with it.
+const UNSHARE: [&str; 2] = ["unshare", "-rm"];
+
 /// A node of a fleet. It is killed when it is dropped.
 pub(crate) struct Node<'f> {
     fleet: &'f Fleet,
+    /// What its directory and its log are called.
+    label: String,
     name: String,
     dir: PathBuf,
     flags: Vec<String>,
+    /// The MiB of a disk of its own.
+    disk: Option<u32>,
     process: Option<Process>,
 }
 
 impl<'f> Node<'f> {
-    pub(super) fn new(fleet: &'f Fleet, name: &str, flags: &[&str]) -> Self {
-        let dir = fleet.dir().join(name);
+    pub(super) fn new(fleet: &'f Fleet, label: &str, name: &str, flags: &[&str]) -> Self {
+        let dir = fleet.dir().join(label);
         fs::create_dir(&dir).unwrap();
         let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
-        Self { fleet, name: name.to_owned(), dir, flags, process: None }
+        Self { fleet, label: label.to_owned(), name: name.to_owned(), dir, flags, disk: None, process: None }
+    }
+
+    /// Has its directory be a small disk from its next start on; false where that is not allowed.
+    pub(super) fn put_on_small_disk(&mut self, mebibytes: u32) -> bool {
+        let mount = format!("mount -t tmpfs none {}", self.dir.display());
+        let tried = Command::new(UNSHARE[0]).args([UNSHARE[1], "sh", "-c", &mount]).output();
+        self.disk = Some(mebibytes);
+        tried.is_ok_and(|tried| tried.status.success())
     }
 
     /// Starts it and waits until it answers.
     pub(crate) fn start(&mut self) {
         self.launch();
         let what = format!("{} answers", self.name);
+        let pid = self.pid();
+        if self.disk.is_some() {
+            // Where its disk is seen from outside.
+            self.dir = PathBuf::from(format!("/proc/{pid}/root")).join(self.fleet.dir().strip_prefix("/").unwrap());
+            self.dir.push(&self.label);
+        }
         let (process, dir) = (self.process.as_mut().unwrap(), &self.dir);
         eventually(&what, || {
             if let Some(status) = process.ended() {
@@ -47,12 +68,18 @@ impl<'f> Node<'f> {
     /// Starts it and doesn't wait for anything.
     pub(crate) fn launch(&mut self) {
         let mut command = self.command();
+        if let Some(mebibytes) = self.disk {
+            let dir = self.dir.display();
+            let script = format!("mount -t tmpfs -o size={mebibytes}m none {dir} && cd {dir} && exec {STEWARD} \"$@\"");
+            command = Command::new(UNSHARE[0]);
+            command.args([UNSHARE[1], "sh", "-c", &script, "steward"]);
+        }
         command.arg(format!("--node={}", self.name)).arg(format!("--broker-address={}", self.fleet.broker.address()));
         if !self.flags.iter().any(|flag| flag.starts_with("--prom-host-and-port")) {
             command.arg("--prom-host-and-port=none");
         }
         command.args(&self.flags);
-        self.process = Some(Process::start(&self.name, self.fleet.dir(), &mut command));
+        self.process = Some(Process::start(&self.label, self.fleet.dir(), &mut command));
     }
 
     /// The flags of the next start.
@@ -70,6 +97,11 @@ impl<'f> Node<'f> {
         let mut process = self.process.take().unwrap();
         process.signal(Signal::TERM);
         process::code(process.wait(SOON))
+    }
+
+    /// Waits until it ends by itself; its exit code.
+    pub(crate) fn ends(&mut self) -> i32 {
+        process::code(self.process.take().unwrap().wait(SOON))
     }
 
     /// Stops its clock, so to speak: SIGSTOP.
@@ -109,7 +141,7 @@ impl<'f> Node<'f> {
 
     /// What it has logged, over all its runs.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.fleet.dir().join(format!("{}.log", self.name))).unwrap_or_default()
+        fs::read_to_string(self.fleet.dir().join(format!("{}.log", self.label))).unwrap_or_default()
     }
 
     /// The lines that it has logged, as JSON.
@@ -213,6 +245,12 @@ impl<'f> Node<'f> {
                 other => Err(format!("it sees {other:?}")),
             }
         })
+    }
+
+    /// When the process of another node was started, as far as it knows.
+    #[track_caller]
+    pub(crate) fn sees_start_of(&self, name: &str) -> Value {
+        self.sees(name, "online")["info"]["startedAt"].clone()
     }
 
     /// Its messages, oldest first.

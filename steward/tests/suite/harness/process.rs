@@ -156,6 +156,17 @@ pub(crate) fn marked(fleet: &Path) -> Vec<(u32, String)> {
     found
 }
 
+/// Who started a process.
+pub(crate) fn parent(id: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
+/// Ends a process that a node has started.
+pub(crate) fn kill(id: u32) {
+    rustix::process::kill_process(pid(id), Signal::KILL).unwrap();
+}
+
 /// Ends every process with the mark of this fleet.
 pub(crate) fn end_marked(fleet: &Path) {
     for (id, _) in marked(fleet) {
