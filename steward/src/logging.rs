@@ -2,6 +2,8 @@
 //!
 //! It never holds anything up: a reader of the log that is too slow costs lines about messages, and the log says how many.
 
+pub(crate) mod errors;
+
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
@@ -9,18 +11,21 @@ use protocol::message::MessageId;
 use protocol::name::Lane;
 use protocol::outcome::{Final, Outcome};
 use protocol::step::Report;
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::config::{LogConfig, LogFormat};
 
 /// Characters of the first line of an output that stand in the log.
 const LINE_CHARS_MAX: usize = 120;
 
-/// Starts the log. To be called once, before anything is logged.
-pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
+/// Starts the log. To be called once, before anything is logged. What comes out are the lines that an operator must act on.
+pub(crate) fn start(config: &LogConfig) -> anyhow::Result<mpsc::Receiver<String>> {
     // The client tells of each attempt to connect; the link tells of changes, which is enough. First, so that whoever
     // names the client in the level has the last word.
     let filter = EnvFilter::try_new(format!("async_nats=off,{}", config.level))?;
@@ -30,12 +35,18 @@ pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let started = match json {
-        true => log.json().flatten_event(true).try_init(),
-        false => log.with_ansi(terminal).try_init(),
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let log = match json {
+        true => log.json().flatten_event(true).boxed(),
+        false => log.with_ansi(terminal).boxed(),
     };
-    started.map_err(|error| anyhow::anyhow!("the log can't be started: {error}"))
+    let (layer, errors) = errors::Errors::new();
+    // Each with its own level: who wants a quiet log may still want to hear of errors at central. And without one, every
+    // line below the log's level would be made, only to be thrown away.
+    let layer = layer.with_filter(LevelFilter::ERROR);
+    let registry = tracing_subscriber::registry().with(log.with_filter(filter)).with(layer);
+    registry.try_init().map_err(|error| anyhow::anyhow!("the log can't be started: {error}"))?;
+    Ok(errors)
 }
 
 /// Writes a line for each message that ends, until the end.

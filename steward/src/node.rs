@@ -49,12 +49,12 @@ enum End {
 
 /// Runs a node until it is told to stop. An error means that it could not start, or had to stop by itself.
 pub(crate) fn run(mut config: Config) -> anyhow::Result<()> {
-    crate::logging::start(&config.log)?;
+    let errors = crate::logging::start(&config.log)?;
     config.node.dir = settle(&config.node.dir)?;
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.context("the runtime can't be started")?;
-    let result = runtime.block_on(run_here(&config));
+    let result = runtime.block_on(run_here(&config, errors));
     runtime.shutdown_timeout(TASKS_LIMIT);
     result
 }
@@ -69,11 +69,11 @@ fn settle(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-async fn run_here(config: &Config) -> anyhow::Result<()> {
+async fn run_here(config: &Config, errors: mpsc::Receiver<String>) -> anyhow::Result<()> {
     // Set up before anything is there that a signal would leave behind.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (parts, name_check) = assemble::assemble(config).await?;
+    let (parts, name_check) = assemble::assemble(config, errors).await?;
     let named = tokio::spawn(name_check);
     tell_systemd(&[sd_notify::NotifyState::Ready]);
     tracing::info!(

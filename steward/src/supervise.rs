@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::logging::errors::HERE_ONLY;
 use crate::view::ProcessView;
 
 /// Alarms that a slow listener may be behind before it misses the oldest.
@@ -338,7 +339,8 @@ impl Shared {
         }
         let alarm = Alarm { task, trouble, answer };
         if answer == Answer::Down {
-            tracing::error!(task = %alarm.task, trouble = %alarm.trouble, "a task failed too often and stays down");
+            // The alarm itself goes to the central error log.
+            tracing::error!(target: HERE_ONLY, task = %alarm.task, trouble = %alarm.trouble, "a task failed too often and stays down");
         } else {
             tracing::warn!(task = %alarm.task, trouble = %alarm.trouble, ?answer, "a task failed");
         }

@@ -57,8 +57,11 @@ struct Opened {
     snapshot: Snapshot,
 }
 
-/// Starts everything. The receiver tells once whether the node's name is its own.
-pub(super) async fn assemble(config: &Config) -> anyhow::Result<(Parts, oneshot::Receiver<NameCheck>)> {
+/// Starts everything; `errors` are those of the log. The receiver tells once whether the node's name is its own.
+pub(super) async fn assemble(
+    config: &Config,
+    errors: mpsc::Receiver<String>,
+) -> anyhow::Result<(Parts, oneshot::Receiver<NameCheck>)> {
     let clock = Clock::start();
     let dir = config.node.dir.as_path();
     let lock = DirLock::take(dir, &config.node.name)?;
@@ -118,12 +121,17 @@ pub(super) async fn assemble(config: &Config) -> anyhow::Result<(Parts, oneshot:
     start_engine(loop_, engine_ended.clone())?;
     let intake_end = supervisor.token().child_token();
     let parts = Parts { engine, engine_ended, broker, runner, supervisor, intake_end, lock };
-    open_doors(config, &parts, &stats, clock);
+    let intake = open_doors(config, &parts, clock);
+    doors_for_tools(config, &parts, &stats);
+    let to = if config.node.is_error_logger { &config.node.name } else { &config.node.central };
+    let alarms = parts.supervisor.alarms();
+    let reporter = trouble::Reporter::new(intake, to.clone(), clock);
+    parts.supervisor.once("error reports", reporter.run(alarms, errors, parts.supervisor.token()));
     Ok((parts, name_check))
 }
 
-/// Starts what people and programs come in by: `inmsg.txt`, the socket, metrics, profiles; and the way errors go out.
-fn open_doors(config: &Config, parts: &Parts, stats: &Arc<EngineStats>, clock: Clock) {
+/// Starts what messages come in by: `inmsg.txt` and the socket.
+fn open_doors(config: &Config, parts: &Parts, clock: Clock) -> Intake {
     let defaults = Defaults {
         from: config.node.name.clone(),
         timeout: config.delivery.timeout,
@@ -148,10 +156,7 @@ fn open_doors(config: &Config, parts: &Parts, stats: &Arc<EngineStats>, clock: C
         info: info(config, parts.broker.clone()),
     };
     parts.supervisor.keep("api", move || api.clone().run());
-    let to = if config.node.is_error_logger { &config.node.name } else { &config.node.central };
-    let (to, alarms) = (to.clone(), parts.supervisor.alarms());
-    parts.supervisor.once("error reports", trouble::report(alarms, intake, to, parts.supervisor.token()));
-    doors_for_tools(config, parts, stats);
+    intake
 }
 
 /// Starts metrics and profiles.

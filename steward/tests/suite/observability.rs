@@ -218,6 +218,23 @@ fn a_part_that_fails_is_restarted_and_central_is_told() {
     assert_eq!(central.send_and_wait(&shell("ship1", "true"))["state"], "done");
 }
 
+/// R15: what an operator of ship1 would have to see in its log is seen at central.
+#[test]
+fn an_error_in_a_node_reaches_the_central_error_log() {
+    let fleet = Fleet::new();
+    let central = fleet.node_with("central", &["--central-error-logger"]);
+    let ship1 = fleet.node("ship1");
+    // A file where a folder should be: what is wrong in inmsg.txt can't be set aside.
+    std::fs::write(ship1.dir().join("rejected"), "").unwrap();
+    ship1.append("[ nonsense ]");
+    let line = eventually("central's error log says so", || {
+        central.read("errorlog.log").lines().find(|line| line.contains("rejected")).map(str::to_owned)
+    });
+    assert!(line.contains("ship1"), "{line}");
+    let error = ship1.log_lines().into_iter().find(|line| line["level"] == "ERROR");
+    assert!(error.is_some(), "{}", ship1.log());
+}
+
 /// R17: two nodes on one machine may well have the same default port.
 #[test]
 fn a_node_works_without_a_port_that_is_taken() {
