@@ -337,8 +337,11 @@ impl Engine {
         self.stats.refuse(Some(&why));
         let since = self.clock.elapsed();
         let mut held = VecDeque::new();
+        // A point in time, not a pause: somebody who asks again and again must not put the next try off for ever.
+        let mut retry_at = since + COMMIT_RETRY;
         loop {
-            match tokio::time::timeout(COMMIT_RETRY, self.next_held(&mut held)).await {
+            let wait = retry_at.saturating_sub(self.clock.elapsed());
+            match tokio::time::timeout(wait, self.next_held(&mut held)).await {
                 Ok(Some(Input::Stop(done))) => return Some(done),
                 Ok(Some(Input::Submit(_, reply))) => {
                     respond(reply, Err(EngineError::Store(why.as_str().into())));
@@ -361,6 +364,7 @@ impl Engine {
                 Ok(_) => break,
                 Err(error) => why = error.to_string(),
             }
+            retry_at = self.clock.elapsed() + COMMIT_RETRY;
         }
         tracing::info!("the store takes messages again");
         self.stats.refuse(None);

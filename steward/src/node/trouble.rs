@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::intake::{Intake, MessageInput};
+use crate::intake::{Intake, IntakeError, MessageInput};
 use crate::supervise::Alarm;
 
 /// How long the same text is not told again.
@@ -21,6 +21,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Different texts that are told in that time.
 const TEXTS_MAX: usize = 30;
+
+/// The pause before an error is queued that could not be.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Sends errors to the central error log.
 pub(super) struct Reporter {
@@ -54,11 +57,15 @@ impl Reporter {
                 },
             };
             if self.recent.is_news(&text, self.clock.elapsed()) {
-                self.send(text).await;
+                tokio::select! {
+                    () = end.cancelled() => return,
+                    () = self.send(text) => {}
+                }
             }
         }
     }
 
+    /// Queues it, once there is room: an error that tells of a full disk has to wait for its end.
     async fn send(&self, text: String) {
         let message = MessageInput {
             to_node: self.to.to_string(),
@@ -67,8 +74,15 @@ impl Reporter {
             method: "ErrorLog".to_owned(),
             ..MessageInput::default()
         };
-        if let Err(error) = self.intake.submit(vec![message]).await {
-            tracing::warn!(to = %self.to, %error, "the error could not be queued for the error log");
+        loop {
+            match self.intake.submit(vec![message.clone()]).await {
+                Ok(_) => return,
+                Err(IntakeError::Invalid(faults)) => {
+                    tracing::warn!(to = %self.to, ?faults, "the error can't be sent to the error log");
+                    return;
+                }
+                Err(IntakeError::Engine { .. }) => tokio::time::sleep(TRY_AGAIN).await,
+            }
         }
     }
 }
