@@ -169,6 +169,17 @@ impl Drop for Fleet {
     }
 }
 
+/// Chance that is the same for the same seed (Knuth's LCG).
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    /// A number from 0 to below `sides`.
+    pub(crate) fn throw(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
 /// A file that commands append lines to: what really happened.
 pub(crate) struct Effects(PathBuf);
 

@@ -1,8 +1,15 @@
 //! Nonsense from every side: the node lives, and goes on working (L8, L9, L11, L15).
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use crate::harness::{Fleet, Node, event, eventually, shell, with};
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::harness::{Dice, Fleet, Node, event, eventually, shell, with};
+
+/// So long without a message, and a recording is over.
+const QUIET: Duration = Duration::from_millis(300);
 
 fn still_works(central: &Node<'_>, ship: &Node<'_>) {
     let message = central.send_and_wait(&shell(ship.name(), "echo alive"));
@@ -72,6 +79,79 @@ async fn l9_garbage_on_every_subject_does_nothing() {
     assert!(lines < 200, "{lines} log lines");
 }
 
+/// What passed once is sent again and again, also to a node that has been restarted since: nothing runs a second time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_message_that_is_recorded_and_sent_again_runs_once() {
+    let fleet = Fleet::new();
+    let stranger = async_nats::connect(fleet.broker.address()).await.unwrap();
+    let mut recorded = stranger.subscribe("ship1.>").await.unwrap();
+    stranger.flush().await.unwrap();
+    let (central, mut ship1) = (fleet.node("central"), fleet.node("ship1"));
+    let ran = fleet.file("ran");
+    let command = shell("ship1", &format!("echo ran >> {}", ran.path()));
+    central.send_and_wait(&command);
+    central.send_and_wait(&with(command, json!({ "commandOrEvent": "CommandNACK" })));
+    eventually("both ran", || (ran.lines().len() == 2).then_some(()));
+    let mut tape = Vec::new();
+    while let Ok(Some(message)) = timeout(QUIET, recorded.next()).await {
+        tape.push(message);
+    }
+    for round in 0..2 {
+        for message in tape.iter().cycle().take(20 * tape.len()) {
+            let headers = message.headers.clone().unwrap_or_default();
+            stranger.publish_with_headers(message.subject.clone(), headers, message.payload.clone()).await.unwrap();
+        }
+        stranger.flush().await.unwrap();
+        still_works(&central, &ship1);
+        assert_eq!(ran.lines().len(), 2, "round {round}");
+        if round == 0 {
+            ship1.kill();
+            ship1.start();
+        }
+    }
+}
+
+/// Real traffic with a few bytes changed comes nearest to what could get through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn l9_traffic_with_bytes_changed_ends_no_process() {
+    let fleet = Fleet::new();
+    let stranger = async_nats::connect(fleet.broker.address()).await.unwrap();
+    let mut recorded = stranger.subscribe(">").await.unwrap();
+    stranger.flush().await.unwrap();
+    let (mut central, mut ship1) = (fleet.node("central"), fleet.node("ship1"));
+    central.send_and_wait(&shell("ship1", "head -c 20000 /dev/urandom"));
+    central.send_and_wait(&event("ship1", "TextLogging", &["text"]));
+    let cancelled = central.send(&shell("ship1", "sleep 600"));
+    central.awaits(&cancelled, "running");
+    central.cli(&["cancel", &cancelled]).ok();
+    central.ended(&cancelled);
+    let mut tape = Vec::new();
+    while let Ok(Some(message)) = timeout(QUIET, recorded.next()).await {
+        tape.push(message);
+    }
+    drop(recorded);
+    let mut dice = Dice(1);
+    for message in tape.iter().cycle().take(5000.max(tape.len())) {
+        let mut body = message.payload.to_vec();
+        for _ in 0..=dice.throw(3) {
+            let place = dice.throw(body.len() as u64 + 1) as usize;
+            match (dice.throw(4), body.get_mut(place)) {
+                (0, _) => body.truncate(place),
+                (1, Some(byte)) => *byte = b'0' + dice.throw(10) as u8,
+                (_, Some(byte)) => *byte = dice.throw(256) as u8,
+                (_, None) => body.push(dice.throw(256) as u8),
+            }
+        }
+        let headers = message.headers.clone().unwrap_or_default();
+        stranger.publish_with_headers(message.subject.clone(), headers, body.into()).await.unwrap();
+    }
+    stranger.flush().await.unwrap();
+    assert!(central.runs() && ship1.runs());
+    // Without signatures a changed number may well be believed; so it is with nodes of their own that this is looked at.
+    still_works(&central, &fleet.node("ship2"));
+    assert_eq!(ship1.send_and_wait(&event("ship1", "TextLogging", &["to itself"]))["state"], "done");
+}
+
 /// L11: a receipt that names no message of ours, and an empty message on the subject of receipts, count for nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn l11_a_receipt_counts_for_the_message_that_it_names_only() {
@@ -82,7 +162,7 @@ async fn l11_a_receipt_counts_for_the_message_that_it_names_only() {
     let mut receipts = stranger.subscribe("central.ACK.ship1").await.unwrap();
     stranger.flush().await.unwrap();
     let first = central.send(&shell("ship1", "echo first"));
-    let receipt = futures_util::StreamExt::next(&mut receipts).await.unwrap();
+    let receipt = receipts.next().await.unwrap();
     assert_eq!(central.ended(&first)["stdout"], "first\n");
 
     let gate = fleet.file("gate");
@@ -112,7 +192,7 @@ async fn a_message_on_the_subject_of_another_type_is_dropped() {
     let mut events = stranger.subscribe("ship1.EventACK.TextLogging").await.unwrap();
     stranger.flush().await.unwrap();
     central.send_and_wait(&event("ship1", "TextLogging", &["bash", "-c", "echo ran > ran"]));
-    let body = futures_util::StreamExt::next(&mut events).await.unwrap().payload;
+    let body = events.next().await.unwrap().payload;
     for subject in ["ship1.CommandACK.ShellCommand", "ship1.CommandACK.TextLogging", "ship1.EventACK.ShellCommand"] {
         stranger.publish(subject, body.clone()).await.unwrap();
     }

@@ -21,5 +21,6 @@ mod observability;
 mod output;
 mod restart;
 mod seed;
+mod storm;
 mod supply;
 mod tidy;
