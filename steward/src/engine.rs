@@ -216,6 +216,7 @@ impl Engine {
                 prune_at = self.clock.elapsed() + self.prune();
             }
         }
+        self.store.close();
         if let Some(done) = stopped
             && done.send(()).is_err()
         {

@@ -164,6 +164,13 @@ impl Store {
         }
     }
 
+    /// Leaves everything in the one file, for whoever copies it while no node runs. Nothing is lost if it fails.
+    pub(crate) fn close(self) {
+        if let Err(error) = schema::checkpoint(&self.connection) {
+            tracing::debug!(%error, "the store's log is left beside it");
+        }
+    }
+
     /// The next messages of an outgoing lane that are not final, in order of their numbers, above `after`: at most
     /// `messages`, and not more than `bytes` of bodies beyond the first. Also says whether the lane has more.
     pub(crate) fn load(

@@ -173,13 +173,24 @@ pub(super) fn open_writer(dir: &Path, epoch: i64) -> Result<Connection, OpenErro
              PRAGMA temp_store = MEMORY;"
         ))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        migrate(&mut connection, version, epoch)
+        migrate(&mut connection, version, epoch)?;
+        if version == 0 {
+            // The file itself says whose store it is from now on: should its log be lost, it is an old copy, which
+            // others notice, and not a new store.
+            checkpoint(&connection)?;
+        }
+        Ok(())
     };
     prepare().map_err(|error| opening(&path, error))?;
     if made {
         sync(dir)?;
     }
     Ok(connection)
+}
+
+/// Brings everything in the write-ahead log into the file, and empties the log.
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// Opens the file in `dir` for reading, beside a process that writes or without one.

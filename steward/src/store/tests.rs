@@ -562,3 +562,21 @@ fn a_directory_that_is_missing_or_closed_is_named() {
     std::fs::write(&file, "").unwrap();
     assert!(Store::open(&file).is_err());
 }
+
+#[test]
+fn a_store_that_loses_its_log_is_an_old_copy_and_not_a_new_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path()).unwrap();
+    let epoch = store.epoch();
+    let lane = message(1, "ship1").lane();
+    store.commit(&[Write::OutLane(OutLaneRow { lane, last: Seq(1), sent: Seq(0), lost: Seq(0) })]).unwrap();
+    assert_eq!(store.commits(), 1);
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(folder.path().join("steward.db"), copy.path().join("steward.db")).unwrap();
+    let without_log = Store::open(copy.path()).unwrap();
+    assert_eq!((without_log.epoch(), without_log.commits()), (epoch, 0));
+    store.close();
+    let closed = tempfile::tempdir().unwrap();
+    std::fs::copy(folder.path().join("steward.db"), closed.path().join("steward.db")).unwrap();
+    assert_eq!(Store::open(closed.path()).unwrap().commits(), 1);
+}
