@@ -60,7 +60,7 @@ impl Inbox {
     }
 
     /// The sender wants a message not to start that never arrived here: its number is closed, and the sender is told.
-    pub(crate) fn cancel_unknown(&mut self, key: &InKey, seq: Seq, id: MessageId, ctx: &mut Ctx) {
+    pub(crate) fn cancel_unknown(&mut self, key: &InKey, seq: Seq, prev: Seq, id: MessageId, ctx: &mut Ctx) {
         if self.lanes.get(key).is_some_and(|lane| lane.seen.contains(seq)) {
             return forgotten(key, id, ctx);
         }
@@ -85,12 +85,16 @@ impl Inbox {
             created: ctx.now.wall,
         };
         let outcome = Arc::new(Outcome::bare(Final::Cancelled, Some("cancelled before it arrived"), ctx.now.wall));
-        let (epoch, prev, state) = (key.1, Seq(0), InState::Finished(outcome.clone()));
+        let (epoch, state) = (key.1, InState::Finished(outcome.clone()));
         ctx.write(Write::Accept(InboxRow { ticket, epoch, seq, prev, message: message.clone(), state: state.clone() }));
         let facts = Facts { rerun: false, batch: 1 };
-        self.place(key, seq, Incoming { ticket, prev, message, facts, state, again: false, stored: true });
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.close_gap(prev, seq);
+        }
+        self.place(key, seq, Incoming { ticket, message, facts, state, again: false, stored: true });
         ctx.report(Report::In { id, lane: key.0.clone(), outcome });
         self.owe(key, ticket, ctx);
+        self.start(key, ctx);
     }
 }
 

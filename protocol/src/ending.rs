@@ -147,16 +147,13 @@ impl Outbox {
 
     /// NACK messages with these numbers were handed to the broker; there is nothing more to hear of them. What was
     /// published before and got lost on its way to the broker is not among them.
-    pub(crate) fn handed_over(&mut self, lane: usize, first: Seq, last: Seq, ctx: &mut Ctx) {
-        let this = &self.lanes[lane];
-        if this.wants_ack() {
-            return;
-        }
-        let handed = this.window.range(first..=last);
-        let handed = handed.filter(|(seq, outgoing)| outgoing.state == State::Sent && !this.queue.contains(seq));
-        let handed: Vec<Seq> = handed.map(|(seq, _)| *seq).collect();
-        for seq in handed {
-            self.end(lane, seq, Arc::new(Outcome::bare(Final::Sent, None, ctx.now.wall)), ctx);
+    pub(crate) fn handed_over(&mut self, lane: usize, seqs: &[Seq], ctx: &mut Ctx) {
+        for seq in seqs {
+            let this = &self.lanes[lane];
+            let sent = this.window.get(seq).is_some_and(|outgoing| outgoing.state == State::Sent);
+            if sent && !this.queue.contains(seq) && !this.wants_ack() {
+                self.end(lane, *seq, Arc::new(Outcome::bare(Final::Sent, None, ctx.now.wall)), ctx);
+            }
         }
     }
 

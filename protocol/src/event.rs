@@ -67,10 +67,8 @@ pub enum Event {
     HandedOver {
         /// The lane.
         lane: Lane,
-        /// The first number that was handed over.
-        first: Seq,
-        /// The last one; all of this lane between the two that were published went with them.
-        last: Seq,
+        /// Their numbers.
+        seqs: Vec<Seq>,
     },
     /// The broker will never take this message, however often it is tried (it is larger than the broker's limit).
     Unsendable {
@@ -250,6 +248,8 @@ pub enum Control {
         id: MessageId,
         /// Its number.
         seq: Seq,
+        /// See [`Item::prev`].
+        prev: Seq,
     },
     /// Send a piece of an output.
     Ask {

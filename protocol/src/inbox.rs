@@ -21,7 +21,6 @@ use crate::step::{Effect, InLaneRow, InState, InboxRow, Report, Write};
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) ticket: Ticket,
-    pub(crate) prev: Seq,
     pub(crate) message: Message,
     pub(crate) facts: Facts,
     pub(crate) state: InState,
@@ -42,6 +41,8 @@ pub(crate) struct InLane {
     pub(crate) waiting: BTreeSet<Seq>,
     /// How many run.
     pub(crate) running: usize,
+    /// Everything below is accounted for; see `order.rs`.
+    pub(crate) ready: Seq,
 }
 
 impl InLane {
@@ -92,7 +93,7 @@ impl Inbox {
     pub(crate) fn insert_lane(&mut self, key: InKey, seen: Seen) {
         let (lane, epoch) = key.clone();
         let (entries, waiting) = (BTreeMap::new(), BTreeSet::new());
-        self.lanes.insert(key, InLane { lane, epoch, seen, entries, waiting, running: 0 });
+        self.lanes.insert(key, InLane { lane, epoch, seen, entries, waiting, running: 0, ready: Seq(1) });
     }
 
     fn restore(&mut self, row: InboxRow, facts: Facts, ctx: &mut Ctx) {
@@ -120,9 +121,12 @@ impl Inbox {
         if matches!(state, InState::Finished(_)) {
             self.owed.add(&from, row.epoch, row.ticket);
         }
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.close_gap(row.prev, row.seq);
+        }
         let mut message = row.message;
         message.body = Body::from("");
-        let incoming = Incoming { ticket: row.ticket, prev: row.prev, message, facts, state, again, stored: true };
+        let incoming = Incoming { ticket: row.ticket, message, facts, state, again, stored: true };
         self.place(&key, row.seq, incoming);
     }
 
@@ -150,34 +154,39 @@ impl Inbox {
             self.insert_lane(key.clone(), Seen::new(Seq(0), &[]));
         }
         self.settle(&key, Seq(0), floor, ctx);
+        let mut news = false;
         if let Some(lane) = self.lanes.get_mut(&key) {
+            news = floor > lane.seen.floor();
             lane.seen.raise(floor);
         }
         for (item, verdict) in items.into_iter().zip(verdicts) {
-            self.arrived(&key, item, verdict, ctx);
+            news |= self.arrived(&key, item, verdict, ctx);
+        }
+        // Whoever waits for his turn needs this news after a restart, too: nobody will bring it again.
+        if let Some(lane) = self.lanes.get_mut(&key).filter(|_| news)
+            && lane.waits_for_others()
+        {
+            ctx.write(lane.row());
         }
         Some(key)
     }
 
-    fn arrived(&mut self, key: &InKey, item: Item, verdict: Verdict, ctx: &mut Ctx) {
+    /// Answers whether the message said something about others that is nowhere else.
+    fn arrived(&mut self, key: &InKey, item: Item, verdict: Verdict, ctx: &mut Ctx) -> bool {
         self.settle(key, item.prev, item.seq, ctx);
-        let Some(lane) = self.lanes.get_mut(key) else { return };
-        if item.prev.next() < item.seq {
-            lane.seen.insert(item.prev.next(), Seq(item.seq.0 - 1));
-        }
-        if let Some(known) = lane.entries.get_mut(&item.seq) {
-            // A later copy knows better what came before it: the number before it can only have gone down.
-            known.prev = known.prev.min(item.prev);
+        let Some(lane) = self.lanes.get_mut(key) else { return false };
+        let news = lane.close_gap(item.prev, item.seq);
+        if let Some(known) = lane.entries.get(&item.seq) {
             let ticket = known.ticket;
-            return self.tell(ticket, ctx);
+            self.tell(ticket, ctx);
+        } else if lane.seen.contains(item.seq) {
+            forgotten(key, item.id, ctx);
+        } else if lane.entries.len() >= INBOX_LANE_MESSAGES_MAX || lane.seen.len() >= SEEN_RANGES_MAX {
+            ctx.report(Report::Dropped { peer: key.0.peer.clone(), why: "the lane is full" });
+        } else {
+            self.accept(key, item, verdict, ctx);
         }
-        if lane.seen.contains(item.seq) {
-            return forgotten(key, item.id, ctx);
-        }
-        if lane.entries.len() >= INBOX_LANE_MESSAGES_MAX || lane.seen.len() >= SEEN_RANGES_MAX {
-            return ctx.report(Report::Dropped { peer: key.0.peer.clone(), why: "the lane is full" });
-        }
-        self.accept(key, item, verdict, ctx);
+        news
     }
 
     /// Takes a message on: from here on it is ours to bring to an end.
@@ -207,7 +216,7 @@ impl Inbox {
             InState::Finished(outcome) => Some(outcome.clone()),
             InState::Stored | InState::Running(_) => None,
         };
-        let mut incoming = Incoming { ticket, prev, message, facts, state, again: false, stored: false };
+        let mut incoming = Incoming { ticket, message, facts, state, again: false, stored: false };
         if finished.is_some() || self.held + incoming.message.body.len() > INBOX_BODIES_BYTES_MAX {
             incoming.message.body = Body::from("");
             incoming.stored = true;

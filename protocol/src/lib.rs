@@ -47,6 +47,8 @@ mod fetch;
 
 mod inbox;
 
+mod order;
+
 mod closing;
 
 mod running;

@@ -91,7 +91,7 @@ impl Node {
                     self.pump_peer(peer);
                 }
             }
-            Event::HandedOver { lane, first, last } => self.handed_over(&lane, first, last),
+            Event::HandedOver { lane, seqs } => self.handed_over(&lane, &seqs),
             Event::Unsendable { id, why } => self.unsendable(id, &why),
             Event::Finished(ended) => self.inbox.finished(ended, &mut self.ctx),
             Event::Fetched { id, stream, have } => {
@@ -299,9 +299,9 @@ impl Node {
                     self.inbox.start(&key, &mut self.ctx);
                 }
             }
-            Control::Cancel { epoch, kind, method, id, seq } => {
+            Control::Cancel { epoch, kind, method, id, seq, prev } => {
                 let key = (Lane { peer: from.clone(), kind, method }, epoch);
-                self.inbox.cancel(&key, seq, id, &mut self.ctx);
+                self.inbox.cancel(&key, seq, prev, id, &mut self.ctx);
             }
             // The bytes are the shell's business.
             Control::Ask { .. } => {}
@@ -341,9 +341,9 @@ impl Node {
         }
     }
 
-    fn handed_over(&mut self, lane: &Lane, first: Seq, last: Seq) {
+    fn handed_over(&mut self, lane: &Lane, seqs: &[Seq]) {
         let Some(lane) = self.outbox.by_lane.get(lane).copied() else { return };
-        self.outbox.handed_over(lane, first, last, &mut self.ctx);
+        self.outbox.handed_over(lane, seqs, &mut self.ctx);
         self.pump(lane);
     }
 }

@@ -24,20 +24,14 @@ enum Next {
 }
 
 impl InLane {
-    /// Whether everything that has to start before this message has started.
-    fn in_order(&self, seq: Seq) -> bool {
-        let Some(incoming) = self.entries.get(&seq) else { return false };
-        let prev = incoming.prev;
-        prev == Seq(0)
-            || self.seen.contains(prev)
-            || self.entries.get(&prev).is_some_and(|p| p.state != InState::Stored)
-    }
-
-    fn next(&self, extra: usize, ctx: &Ctx) -> Next {
+    fn next(&mut self, extra: usize, ctx: &Ctx) -> Next {
         let Some(first) = self.waiting.first().copied() else { return Next::Wait };
+        if !self.in_order(first) {
+            return Next::Wait;
+        }
         let Some(incoming) = self.entries.get(&first) else { return Next::Wait };
         let options = &incoming.message.options;
-        if !self.in_order(first) || (!options.parallel && self.running > 0) || self.running >= RUNNING_PER_LANE_MAX {
+        if (!options.parallel && self.running > 0) || self.running >= RUNNING_PER_LANE_MAX {
             return Next::Wait;
         }
         let expired = |seq: &Seq| {
@@ -55,8 +49,7 @@ impl InLane {
             let mut before = first;
             for seq in self.waiting.iter().skip(1).take(incoming.facts.batch.saturating_sub(1)) {
                 let Some(next) = self.entries.get(seq) else { break };
-                let follows = next.prev == before || next.prev < first && self.seen.contains(next.prev);
-                if !follows || next.message.options.parallel || next.again || expired(seq) {
+                if !self.follows(before, *seq) || next.message.options.parallel || next.again || expired(seq) {
                     break;
                 }
                 batch.push(*seq);
@@ -71,7 +64,7 @@ impl Inbox {
     /// Starts everything in a lane that may start now.
     pub(crate) fn start(&mut self, key: &InKey, ctx: &mut Ctx) {
         while !self.stopping {
-            let Some(lane) = self.lanes.get(key) else { return };
+            let Some(lane) = self.lanes.get_mut(key) else { return };
             match lane.next(self.extra, ctx) {
                 Next::Wait => return,
                 Next::HeldBack => {
@@ -201,19 +194,23 @@ impl Inbox {
     }
 
     /// The sender wants this message not to start, or to stop.
-    pub(crate) fn cancel(&mut self, key: &InKey, seq: Seq, id: MessageId, ctx: &mut Ctx) {
-        let Some(incoming) = self.lanes.get(key).and_then(|lane| lane.entries.get(&seq)) else {
-            return self.cancel_unknown(key, seq, id, ctx);
+    pub(crate) fn cancel(&mut self, key: &InKey, seq: Seq, prev: Seq, id: MessageId, ctx: &mut Ctx) {
+        let Some(lane) = self.lanes.get_mut(key).filter(|lane| lane.entries.contains_key(&seq)) else {
+            return self.cancel_unknown(key, seq, prev, id, ctx);
         };
+        if lane.close_gap(prev, seq) && lane.waits_for_others() {
+            ctx.write(lane.row());
+        }
+        let Some(incoming) = lane.entries.get(&seq) else { return };
         let ticket = incoming.ticket;
         match incoming.state {
             InState::Stored => {
                 let outcome = Outcome::bare(Final::Cancelled, Some("cancelled before it started"), ctx.now.wall);
                 self.finish(ticket, outcome, ctx);
-                self.start(key, ctx);
             }
             InState::Running(_) => ctx.effect(Effect::Kill(ticket)),
             InState::Finished(_) => self.tell(ticket, ctx),
         }
+        self.start(key, ctx);
     }
 }

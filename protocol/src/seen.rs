@@ -38,6 +38,18 @@ impl Seen {
         seq < self.floor || self.ranges.range(..=seq.0).next_back().is_some_and(|(_, last)| seq.0 <= *last)
     }
 
+    /// The last number of what is seen from `seq` on without a gap; none if `seq` is not.
+    pub(crate) fn range_end(&self, seq: Seq) -> Option<Seq> {
+        let range = self.ranges.range(..=seq.0.max(self.floor.0)).next_back();
+        let end = range.map(|(_, last)| *last).filter(|last| seq.0.max(self.floor.0) <= *last);
+        end.or_else(|| (seq < self.floor).then(|| self.floor.0 - 1)).map(Seq)
+    }
+
+    /// Whether all numbers from `first` to `last` are seen.
+    pub(crate) fn covers(&self, first: Seq, last: Seq) -> bool {
+        self.range_end(first).is_some_and(|end| end >= last)
+    }
+
     /// Adds the numbers from `first` to `last`; nothing where `last` is before `first`.
     pub(crate) fn insert(&mut self, first: Seq, last: Seq) {
         let (mut first, mut last) = (first.0.max(self.floor.0), last.0);
@@ -104,6 +116,9 @@ mod tests {
                 for seq in 0..90 {
                     let expected = seq < floor || plain.contains(&seq);
                     assert_eq!(seen.contains(Seq(seq)), expected, "seed {seed}, number {seq}");
+                    let unseen = |seq: &u64| *seq >= floor && !plain.contains(seq);
+                    let end = expected.then(|| (seq..).find(unseen).unwrap_or(0) - 1);
+                    assert_eq!(seen.range_end(Seq(seq)), end.map(Seq), "seed {seed}, number {seq}");
                 }
                 let rows = seen.rows();
                 assert!(rows.windows(2).all(|pair| pair[0].1.0 + 1 < pair[1].0.0), "ranges touch: {rows:?}");

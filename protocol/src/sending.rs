@@ -63,7 +63,7 @@ impl Outbox {
         let (key, id) = (this.row.lane.clone(), outgoing.message.id);
         let effect = if outgoing.cancel {
             let (epoch, kind, method) = (ctx.me.epoch, key.kind, key.method.clone());
-            let control = Control::Cancel { epoch, kind, method, id, seq };
+            let control = Control::Cancel { epoch, kind, method, id, seq, prev };
             Effect::Control { to: key.peer.clone(), incarnation: live, control }
         } else {
             this.row.sent = this.row.sent.max(seq);

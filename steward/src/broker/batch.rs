@@ -48,8 +48,8 @@ impl Outgoing {
 #[derive(Debug)]
 pub(crate) struct Publish {
     pub(crate) outgoing: Outgoing,
-    /// The lane, the first and the last number of NACK messages, whose way ends at the broker.
-    pub(crate) handed: Option<(Lane, Seq, Seq)>,
+    /// The lane and the numbers of NACK messages, whose way ends at the broker.
+    pub(crate) handed: Option<(Lane, Vec<Seq>)>,
     /// How many messages or receipts it has.
     pub(crate) items: usize,
 }
@@ -105,7 +105,8 @@ struct Group {
     tickets: Vec<Ticket>,
     count: usize,
     floor: Seq,
-    first: Option<Seq>,
+    /// The numbers of NACK messages in it.
+    handed: Vec<Seq>,
     last: Seq,
     id: Option<MessageId>,
 }
@@ -137,7 +138,7 @@ impl Groups {
                     tickets,
                     count: 0,
                     floor: Seq(0),
-                    first: None,
+                    handed: Vec::new(),
                     last: Seq(0),
                     id: None,
                 };
@@ -223,14 +224,14 @@ impl Batcher {
     }
 
     fn close(&mut self, group: Group, sizes: Sizes, batch: &mut Batch) {
-        let Group { whom, parts, tickets, count, floor, first, last, id } = group;
+        let Group { whom, parts, tickets, count, floor, handed, id, .. } = group;
         let from = &self.teller.from;
-        let (to, subject, body, handed) = match whom {
+        let (to, subject, body, lane) = match whom {
             Whom::Lane(lane, to) => {
                 let body = wire::envelope::encode(from, self.teller.epoch, &lane, to, floor, &parts);
                 let subject = subject::messages(&lane);
                 let peer = lane.peer.clone();
-                (peer, subject, body, (!lane.kind.wants_ack()).then_some((lane, first.unwrap_or(last), last)))
+                (peer, subject, body, (!lane.kind.wants_ack()).then_some(lane))
             }
             Whom::Sender(to, epoch) => {
                 let body = wire::receipts::encode(&self.teller, &to, epoch, &parts);
@@ -241,6 +242,7 @@ impl Batcher {
                 return self.control(&to, incarnation, &Control::Confirm(tickets), sizes, batch);
             }
         };
+        let handed = lane.map(|lane| (lane, handed));
         self.finish(Draft { to, subject, reply: true, body, id, items: count, handed }, sizes, batch);
     }
 
@@ -307,7 +309,7 @@ struct Draft {
     body: Result<Vec<u8>, WireError>,
     id: Option<MessageId>,
     items: usize,
-    handed: Option<(Lane, Seq, Seq)>,
+    handed: Option<(Lane, Vec<Seq>)>,
 }
 
 fn add_item(
@@ -320,11 +322,14 @@ fn add_item(
     item: &Item,
 ) -> Result<(), WireError> {
     wire::envelope::encode_item(item, scratch)?;
+    let to_whoever = !lane.kind.wants_ack();
     if let Some(group) = groups.room(Whom::Lane(lane, to), scratch.len(), bytes_max, Some(item.seq)) {
         group.parts.extend_from_slice(scratch);
         group.count += 1;
         group.floor = group.floor.max(floor);
-        group.first = group.first.or(Some(item.seq));
+        if to_whoever {
+            group.handed.push(item.seq);
+        }
         group.last = item.seq;
         group.id = group.id.or(Some(item.id));
     }

@@ -17,7 +17,7 @@ pub(crate) enum Purpose {
     /// Somebody waits for it.
     Signal(oneshot::Sender<()>),
     /// NACK messages were published before it.
-    HandedOver(Vec<(Lane, Seq, Seq)>),
+    HandedOver(Vec<(Lane, Vec<Seq>)>),
 }
 
 /// The echoes of one process that are on their way.

@@ -189,7 +189,7 @@ impl Broker {
             Channel::Echo(mark) => match self.0.echoes.take(mark) {
                 Some(Purpose::Signal(back)) => drop(back.send(())),
                 Some(Purpose::HandedOver(lanes)) => {
-                    let told = |(lane, first, last)| Event::HandedOver { lane, first, last };
+                    let told = |(lane, seqs)| Event::HandedOver { lane, seqs };
                     events.extend(lanes.into_iter().map(told));
                 }
                 None => {}

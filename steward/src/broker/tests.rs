@@ -84,7 +84,7 @@ async fn nack_messages_are_handed_over_and_a_broker_restart_is_survived() {
     let nack = |seq| publish(&lane, 2, seq, "x");
     central.perform(vec![nack(1), nack(2)]).await;
     let handed = |event: &Event| match event {
-        Event::HandedOver { lane, last, .. } => Some((lane.clone(), *last)),
+        Event::HandedOver { lane, seqs } => seqs.last().map(|last| (lane.clone(), *last)),
         _ => None,
     };
     assert_eq!(central.until(handed).await, (lane.clone(), Seq(2)));

@@ -126,11 +126,11 @@ fn a_message_that_is_sent_again_behind_later_ones_gets_its_own_envelope() {
 }
 
 #[test]
-fn nack_messages_are_told_to_be_handed_over_from_the_first_to_the_last() {
+fn nack_messages_are_told_to_be_handed_over_one_by_one() {
     let lane = lane("ship1", Kind::EventNack);
     let batch = batch((1..=3).map(|seq| publish(&lane, seq, 0, 8)).collect(), SIZES);
     assert_eq!(batch.publishes.len(), 1);
-    assert_eq!(batch.publishes[0].handed, Some((lane, Seq(1), Seq(3))));
+    assert_eq!(batch.publishes[0].handed, Some((lane, vec![Seq(1), Seq(2), Seq(3)])));
 }
 
 #[test]

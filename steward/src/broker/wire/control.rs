@@ -62,6 +62,8 @@ struct ControlText<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    prev: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     ticket: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stream: Option<Cow<'a, str>>,
@@ -90,6 +92,7 @@ impl<'a> ControlText<'a> {
             method: None,
             id: None,
             seq: None,
+            prev: None,
             ticket: None,
             stream: None,
             offset: None,
@@ -103,12 +106,13 @@ impl<'a> ControlText<'a> {
             Control::Probe { nonce, epoch } => Self { nonce: Some(Hex64(*nonce)), epoch: Some(Hex64(epoch.0)), ..self },
             Control::Hello(hello) => Self { hello: Some(HelloText::from_hello(hello)?), ..self },
             Control::Confirm(tickets) => Self { tickets: tickets.iter().map(|ticket| ticket.0).collect(), ..self },
-            Control::Cancel { epoch, kind, method, id, seq } => Self {
+            Control::Cancel { epoch, kind, method, id, seq, prev } => Self {
                 epoch: Some(Hex64(epoch.0)),
                 command_or_event: Some(KindText(*kind)),
                 method: Some(method.clone()),
                 id: Some(*id),
                 seq: Some(seq.0),
+                prev: (prev.next() != *seq).then_some(prev.0),
                 ..self
             },
             Control::Ask { ticket, stream, offset, len } => Self {
@@ -142,6 +146,7 @@ impl<'a> ControlText<'a> {
                 method: method()?,
                 id: self.id.ok_or_else(missing)?,
                 seq: Seq(counted("seq", self.seq)?),
+                prev: Seq(before(self.prev, counted("seq", self.seq)?)?),
             },
             "ask" => Control::Ask {
                 ticket: Ticket(counted("ticket", self.ticket)?),
@@ -162,6 +167,12 @@ fn name(control: &Control) -> &'static str {
         Control::Cancel { .. } => "cancel",
         Control::Ask { .. } => "ask",
     }
+}
+
+/// The number before `seq`; the one below it where none is given.
+fn before(prev: Option<u64>, seq: u64) -> Result<u64, WireError> {
+    let prev = prev.unwrap_or(seq.saturating_sub(1));
+    if prev < seq { Ok(prev) } else { Err(WireError::Value("prev is not below seq")) }
 }
 
 /// The stream with this name.

@@ -173,9 +173,12 @@ fn control(from: NodeName) -> impl Strategy<Value = Control> {
         (any::<u64>(), stored()).prop_map(|(nonce, epoch)| Control::Probe { nonce, epoch: Epoch(epoch) }),
         hello(from).prop_map(Control::Hello),
         prop::collection::vec(stored().prop_map(Ticket), 0..20).prop_map(Control::Confirm),
-        (stored(), kind(), method(), any::<u128>(), stored()).prop_map(|(epoch, kind, method, id, seq)| {
-            Control::Cancel { epoch: Epoch(epoch), kind, method, id: MessageId(id), seq: Seq(seq) }
-        }),
+        (stored(), kind(), method(), any::<u128>(), stored(), stored()).prop_map(
+            |(epoch, kind, method, id, one, two)| {
+                let (prev, seq) = (Seq(one.min(two) / 2), Seq(one.max(two).max(1)));
+                Control::Cancel { epoch: Epoch(epoch), kind, method, id: MessageId(id), seq, prev }
+            }
+        ),
         (stored(), stream, stored(), stored()).prop_map(|(ticket, stream, offset, len)| Control::Ask {
             ticket: Ticket(ticket),
             stream,
