@@ -46,6 +46,12 @@ const COMMIT_RETRY: Duration = Duration::from_millis(500);
 /// How long somebody who submits waits for a disk that does not take it, before the answer is that nobody knows yet.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a turn whose writes nobody waits for may be kept open, so that they go into the next transaction.
+const HOLD_MAX: Duration = Duration::from_millis(20);
+
+/// Writes that such a turn has at most.
+const HOLD_WRITES_MAX: usize = 4096;
+
 /// The longest sleep of the loop, so that a clock of the machine that was suspended is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -183,6 +189,19 @@ impl Turn {
         self.writes.extend(step.writes);
         self.effects.extend(step.effects);
     }
+
+    /// Whether nobody waits for its writes: what others have confirmed can be forgotten a little later as well, and a
+    /// transaction of its own costs as much as one with a thousand messages. Its effects wait with it.
+    fn can_wait(&self) -> bool {
+        let idle_write = |write: &Write| {
+            matches!(write, Write::Forget(_) | Write::InLane(_) | Write::DropInLane { .. } | Write::Peer(_))
+        };
+        let idle_effect = |effect: &Effect| matches!(effect, Effect::Report(_) | Effect::Discard(_));
+        (1..=HOLD_WRITES_MAX).contains(&self.writes.len())
+            && self.answers.is_empty()
+            && self.writes.iter().all(idle_write)
+            && self.effects.iter().all(idle_effect)
+    }
 }
 
 impl Engine {
@@ -193,10 +212,12 @@ impl Engine {
         let mut stopped = self.finish(turn).await;
         let mut inputs = Vec::with_capacity(BATCH_INPUTS_MAX);
         let mut prune_at = Duration::ZERO;
+        let mut held: Option<(Turn, Duration)> = None;
         while stopped.is_none() {
             inputs.clear();
-            self.gather(&mut inputs, prune_at).await;
-            let mut turn = Turn::default();
+            let look_at = held.as_ref().map_or(prune_at, |(_, until)| prune_at.min(*until));
+            self.gather(&mut inputs, look_at).await;
+            let (mut turn, until) = held.take().unwrap_or_else(|| (Turn::default(), self.clock.elapsed() + HOLD_MAX));
             while let Some(event) = self.own.pop_front() {
                 turn.add(self.node.step(self.clock.now(), event));
             }
@@ -209,6 +230,10 @@ impl Engine {
             }
             if self.node.wake_at().is_some_and(|at| at <= self.clock.now().mono) {
                 turn.add(self.node.step(self.clock.now(), Event::Tick));
+            }
+            if turn.can_wait() && last_words.is_none() && self.clock.elapsed() < until {
+                held = Some((turn, until));
+                continue;
             }
             stopped = self.finish(turn).await.or(last_words);
             self.stats.run(self.node.running());
@@ -225,7 +250,7 @@ impl Engine {
     }
 
     /// Waits for inputs until something is due; takes all that are there, up to a limit.
-    async fn gather(&mut self, inputs: &mut Vec<Input>, prune_at: Duration) {
+    async fn gather(&mut self, inputs: &mut Vec<Input>, look_at: Duration) {
         if !self.own.is_empty() {
             while inputs.len() < BATCH_INPUTS_MAX
                 && let Ok(input) = self.inputs.try_recv()
@@ -237,7 +262,7 @@ impl Engine {
         let now = self.clock.elapsed();
         let due = self.node.wake_at().map_or(SLEEP_MAX, |at| Duration::from_millis(at.0).saturating_sub(now));
         let most = if self.starting.is_empty() { SLEEP_MAX } else { START_RETRY };
-        let sleep = due.min(prune_at.saturating_sub(now)).min(most);
+        let sleep = due.min(look_at.saturating_sub(now)).min(most);
         let received = tokio::time::timeout(sleep, self.inputs.recv_many(inputs, BATCH_INPUTS_MAX)).await;
         if received == Ok(0) {
             // Nobody holds the other end any more: there is nothing left to do.
@@ -279,8 +304,8 @@ impl Engine {
         for message in messages {
             let id = message.id;
             let new = turn.submitted.insert(id);
-            match self.store.find(id) {
-                Ok(None) if new => turn.add(self.node.step(self.clock.now(), Event::Submit(message))),
+            match self.store.has(id) {
+                Ok(false) if new => turn.add(self.node.step(self.clock.now(), Event::Submit(message))),
                 Ok(_) => tracing::debug!(%id, "the message is here already"),
                 Err(error) => return respond(reply, Err(EngineError::Store(error.to_string().into()))),
             }

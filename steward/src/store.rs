@@ -198,6 +198,12 @@ impl Store {
         outbox::find(&self.connection, id)
     }
 
+    /// Whether a message is in the outbox. Asked for each message that comes in, so it looks into one index only.
+    pub(crate) fn has(&mut self, id: MessageId) -> Result<bool, ReadError> {
+        let mut statement = self.connection.prepare_cached(outbox::ROW)?;
+        Ok(outbox::row_of(&mut statement, id)?.is_some())
+    }
+
     /// One short step of removing messages that ended long ago or are too many. What it removed is durable; the outputs
     /// that it names can go then.
     pub(crate) fn prune(&mut self, retention: &Retention, now: Wall) -> Result<Pruned, CommitError> {

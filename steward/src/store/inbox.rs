@@ -39,27 +39,37 @@ pub(super) fn apply(
         }
         return Ok(());
     }
-    if let Some(row) = change.accept {
-        insert(connection, names, key, row)?;
-        if change.state.is_none() && row.state != InState::Stored {
-            put_state(connection, key, &row.state)?;
-        }
-    }
-    if let Some(state) = &change.state {
+    let Some(row) = change.accept else {
+        return Ok(change.state.iter().try_for_each(|state| put_state(connection, key, state))?);
+    };
+    let state = change.state.as_ref().unwrap_or(&row.state);
+    insert(connection, names, key, row, state)?;
+    if matches!(state, InState::Finished(_)) {
         put_state(connection, key, state)?;
     }
     Ok(())
 }
 
-fn insert(connection: &Connection, names: &mut Names, key: i64, row: &InboxRow) -> Result<(), CommitError> {
+/// Adds a message that is not finished; most are started in the batch that brings them.
+fn insert(
+    connection: &Connection,
+    names: &mut Names,
+    key: i64,
+    row: &InboxRow,
+    state: &InState,
+) -> Result<(), CommitError> {
+    let (state, started) = match state {
+        InState::Running(at) => (RUNNING, Some(millis(*at))),
+        InState::Stored | InState::Finished(_) => (STORED, None),
+    };
     let message = &row.message;
     let (sender, receiver) = (names.id(connection, message.from.as_str())?, names.id(connection, message.to.as_str())?);
     let method = names.id(connection, message.method.as_str())?;
     let (timeout, retries, method_timeout, deadline, flags) = options_columns(&message.options);
     let mut statement = connection.prepare_cached(
         "INSERT INTO inbox (ticket, id, epoch, seq, prev, sender, receiver, kind, method, state, created, timeout_ms,
-             retries, method_timeout_ms, deadline, flags, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+             retries, method_timeout_ms, deadline, flags, body, started)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?17, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?18)",
     )?;
     statement.raw_bind_parameter(1, key)?;
     statement.raw_bind_parameter(2, id_bytes(message.id))?;
@@ -77,6 +87,8 @@ fn insert(connection: &Connection, names: &mut Names, key: i64, row: &InboxRow) 
     statement.raw_bind_parameter(14, deadline)?;
     statement.raw_bind_parameter(15, flags)?;
     statement.raw_bind_parameter(16, &*message.body)?;
+    statement.raw_bind_parameter(17, state)?;
+    statement.raw_bind_parameter(18, started)?;
     statement.raw_execute()?;
     Ok(())
 }
