@@ -5,6 +5,9 @@ use super::report::Figure;
 use super::{Scale, limits, load};
 use crate::clock::Clock;
 
+/// Messages of one array: whoever has a million to bring doesn't bring them one by one.
+const BATCH: u64 = 1000;
+
 /// The figures.
 pub(super) async fn measure(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<Figure>> {
     let total: u64 = scale.of(1_000_000, 100_000);
@@ -16,7 +19,7 @@ pub(super) async fn measure(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<F
     let messages = [load::event(&ship.name)];
 
     let clock = Clock::start();
-    drop(load::accept(&central, &messages, total, u64::MAX / 2).await?);
+    drop(load::accept(&central, &messages, total, (BATCH, u64::MAX / 2)).await?);
     let accepting = clock.elapsed();
     let waiting = central.usage()?;
 

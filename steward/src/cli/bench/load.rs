@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::fleet::{Fleet, Node};
-use super::report::Figure;
+use super::report::{Figure, Unit};
 use super::socket::Socket;
 use super::{Scale, limits};
 use crate::clock::Clock;
@@ -27,7 +27,7 @@ pub(super) const EVENT_BYTES: usize = 200;
 pub(super) const IN_FLIGHT: u64 = 1000;
 
 /// Messages of one array.
-pub(super) const BATCH: u64 = 100;
+const BATCH: u64 = 100;
 
 /// Arrays that wait for their answer at the same time.
 const POSTS: usize = 4;
@@ -53,44 +53,51 @@ pub(super) fn event(to: &str) -> String {
 
 /// Durable acknowledged events a second from one node to another.
 pub(super) async fn events(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<Figure>> {
-    let (central, ships) = (fleet.node("central").await?, fleet.ships(1).await?);
-    let figure = flow(fleet, scale, "events/s, two nodes", &central, &ships, &[event("ship1")]).await?;
-    Ok(vec![figure])
+    flow(fleet, scale, "events/s, two nodes", 1, |ship| vec![event(ship)]).await
 }
 
 /// The same over 20 lanes: two of each of ten nodes, because a lane is made of a node, a type and a method.
 pub(super) async fn lanes(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<Figure>> {
-    let (central, ships) = (fleet.node("central").await?, fleet.ships(MANY / 2).await?);
-    let events = ships.iter().map(|ship| event(&ship.name));
-    let messages: Vec<String> = events.flat_map(|event| [event.replace("EventACK", "CommandACK"), event]).collect();
-    let figure = flow(fleet, scale, "events/s, 20 lanes", &central, &ships, &messages).await?;
-    Ok(vec![figure])
+    let two = |ship: &str| vec![event(ship).replace("EventACK", "CommandACK"), event(ship)];
+    flow(fleet, scale, "events/s, 20 lanes", MANY / 2, two).await
 }
 
 /// The same to 20 nodes.
 pub(super) async fn nodes(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<Figure>> {
-    let (central, ships) = (fleet.node("central").await?, fleet.ships(MANY).await?);
-    let messages: Vec<String> = ships.iter().map(|ship| event(&ship.name)).collect();
-    let figure = flow(fleet, scale, "events/s, 20 nodes", &central, &ships, &messages).await?;
-    Ok(vec![figure])
+    flow(fleet, scale, "events/s, 20 nodes", MANY, |ship| vec![event(ship)]).await
 }
 
+/// Events to so many ships, of each lane of a ship in turn.
 async fn flow(
     fleet: &Fleet,
     scale: Scale,
     name: &str,
-    central: &Node,
-    ships: &[Node],
-    messages: &[String],
-) -> anyhow::Result<Figure> {
+    ships: usize,
+    lanes: impl Fn(&str) -> Vec<String>,
+) -> anyhow::Result<Vec<Figure>> {
     let bare = limits::round_trips(fleet, scale).await?;
     let store = limits::store(fleet, scale.of(200_000, 50_000)).await?;
+    let (central, ships) = (fleet.node("central").await?, fleet.ships(ships).await?);
+    let messages: Vec<String> = ships.iter().flat_map(|ship| lanes(&ship.name)).collect();
     let total = scale.of(300_000, 30_000);
-    pour(central, messages, WARM_UP, IN_FLIGHT).await?;
-    let took = pour(central, messages, total, IN_FLIGHT).await?;
+    pour(&central, &messages, WARM_UP, IN_FLIGHT).await?;
+    let before = (central.usage()?.cpu, cpu(&ships)?);
+    let took = pour(&central, &messages, total, IN_FLIGHT).await?;
+    let (sender, receivers) = (central.usage()?.cpu - before.0, cpu(&ships)? - before.1);
     let lines: u64 = ships.iter().map(lines).sum::<anyhow::Result<u64>>()?;
     anyhow::ensure!(lines == total + WARM_UP, "{} events were sent, but {lines} were written", total + WARM_UP);
-    Ok(Figure::rate(name, total, took).at_least(30_000.0).beside(&bare).beside(&store.both))
+    let each =
+        |name: &str, cpu: Duration| Figure::new(name, cpu.as_secs_f64() * 1e6 / total as f64, Unit::Microseconds);
+    Ok(vec![
+        Figure::rate(name, total, took).at_least(30_000.0).beside(&bare).beside(&store.both),
+        each("  CPU of the sender for each", sender),
+        each("  CPU of the receivers for each", receivers),
+    ])
+}
+
+/// Time on a CPU that these have taken together.
+fn cpu(nodes: &[Node]) -> anyhow::Result<Duration> {
+    nodes.iter().map(|node| Ok(node.usage()?.cpu)).sum()
 }
 
 /// Lines in a node's text log: each event is there exactly once.
@@ -102,11 +109,11 @@ fn lines(node: &Node) -> anyhow::Result<u64> {
 
 /// Shell commands a second that one node runs.
 pub(super) async fn commands(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<Figure>> {
-    let (central, ships) = (fleet.node("central").await?, fleet.ships(1).await?);
     let command =
         r#"{"toNode":"ship1","data":["true"],"commandOrEvent":"CommandACK","method":"ShellCommand","parallel":true}"#;
     let command = [command.to_owned()];
     let bare = limits::spawns(scale).await?;
+    let (central, ships) = (fleet.node("central").await?, fleet.ships(1).await?);
     let total = scale.of(20_000, 2000);
     pour(&central, &command, WARM_UP / 10, IN_FLIGHT).await?;
     let took = pour(&central, &command, total, IN_FLIGHT).await?;
@@ -132,15 +139,20 @@ pub(super) async fn burst(fleet: &Fleet) -> anyhow::Result<Vec<Figure>> {
 /// waits until all are. How long that took.
 pub(super) async fn pour(node: &Node, messages: &[String], total: u64, in_flight: u64) -> anyhow::Result<Duration> {
     let clock = Clock::start();
-    let mut poured = accept(node, messages, total, in_flight).await?;
+    let mut poured = accept(node, messages, total, (BATCH, in_flight)).await?;
     while *poured.ended.borrow_and_update() < total {
         poured.wait().await?;
     }
     Ok(clock.elapsed())
 }
 
-/// Brings messages as above, and returns once the last is accepted.
-pub(super) async fn accept(node: &Node, messages: &[String], total: u64, in_flight: u64) -> anyhow::Result<Watch> {
+/// Brings messages as above, in arrays of `batch`, and returns once the last is accepted.
+pub(super) async fn accept(
+    node: &Node,
+    messages: &[String],
+    total: u64,
+    (batch, in_flight): (u64, u64),
+) -> anyhow::Result<Watch> {
     let mut watch = Watch::start(node).await?;
     let mut idle = Vec::new();
     for _ in 0..POSTS {
@@ -149,7 +161,7 @@ pub(super) async fn accept(node: &Node, messages: &[String], total: u64, in_flig
     let mut posts = FuturesUnordered::new();
     let mut given = 0;
     while given < total || !posts.is_empty() {
-        let size = BATCH.min(total - given);
+        let size = batch.min(total - given);
         let has_room = size > 0 && given + size <= *watch.ended.borrow_and_update() + in_flight;
         if has_room && let Some(mut socket) = idle.pop() {
             let body = array(messages, given, size);

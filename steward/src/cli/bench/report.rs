@@ -16,6 +16,8 @@ pub(super) enum Unit {
     PerSecond,
     /// Milliseconds.
     Milliseconds,
+    /// Microseconds.
+    Microseconds,
     /// 1,000,000 bytes.
     Megabytes,
     /// Hundredths of one core.
@@ -27,6 +29,7 @@ impl Unit {
         match self {
             Self::PerSecond => "/s",
             Self::Milliseconds => "ms",
+            Self::Microseconds => "µs",
             Self::Megabytes => "MB",
             Self::Percent => "%",
         }
