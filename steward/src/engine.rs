@@ -291,6 +291,7 @@ impl Engine {
     }
 
     /// Takes messages on, all or none. One that is here already counts as accepted: whoever was not sure submits again.
+    /// Where one is for a node too many to know, those to known nodes stay accepted; the log says so.
     fn submit(
         &mut self,
         messages: Vec<Message>,
@@ -301,21 +302,29 @@ impl Engine {
             return respond(reply, Err(EngineError::Store(why.into())));
         }
         let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
+        let mut new = Vec::with_capacity(messages.len());
         for message in messages {
-            let id = message.id;
-            let new = turn.submitted.insert(id);
-            match self.store.has(id) {
-                Ok(false) if new => turn.add(self.node.step(self.clock.now(), Event::Submit(message))),
-                Ok(_) => tracing::debug!(%id, "the message is here already"),
-                Err(error) => return respond(reply, Err(EngineError::Store(error.to_string().into()))),
+            match self.store.has(message.id) {
+                Ok(false) if turn.submitted.insert(message.id) => new.push(message),
+                Ok(_) => tracing::debug!(id = %message.id, "the message is here already"),
+                Err(error) => {
+                    // None of them has been taken on yet.
+                    turn.submitted.retain(|id| new.iter().all(|message: &Message| message.id != *id));
+                    return respond(reply, Err(EngineError::Store(error.to_string().into())));
+                }
             }
         }
-        let rejected = turn.effects.iter().find_map(|effect| match effect {
-            Effect::Rejected(id, why) if ids.contains(id) => Some(*why),
-            _ => None,
-        });
+        let mut rejected = None;
+        for message in new {
+            let step = self.node.step(self.clock.now(), Event::Submit(message));
+            rejected = rejected.or_else(|| step.effects.iter().find_map(rejection));
+            turn.add(step);
+        }
         match rejected {
-            Some(why) => respond(reply, Err(EngineError::Rejected(why))),
+            Some(why) => {
+                tracing::warn!(why, "messages of one request were refused; others of it may have been taken");
+                respond(reply, Err(EngineError::Rejected(why)));
+            }
             None => turn.answers.push(Answer::Submitted(ids, reply)),
         }
     }
@@ -440,6 +449,14 @@ fn give_up_waiting(answers: &mut Vec<Answer>, why: &str) {
             }
             query @ Answer::Query(_) => answers.push(query),
         }
+    }
+}
+
+/// Why a message was not taken, if the effect says so.
+fn rejection(effect: &Effect) -> Option<&'static str> {
+    match effect {
+        Effect::Rejected(_, why) => Some(why),
+        _ => None,
     }
 }
 
