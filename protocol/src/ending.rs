@@ -26,13 +26,12 @@ impl Outbox {
         let Some(mut outgoing) = this.take(seq) else { return };
         if !decided_by_receiver(&outgoing, &outcome) && seq <= this.row.sent {
             // The receiver may wait for this number before it starts the next one: that one is sent once more, and
-            // says that this one won't come.
-            let next = this.window.range(seq..).next().filter(|(_, next)| next.state == State::Stored);
-            if let Some(next) = next.map(|(next, _)| *next) {
-                this.queue.insert(next);
-                if let Some(outgoing) = this.window.get_mut(&next) {
-                    outgoing.state = State::Sent;
-                }
+            // says that this one won't come; as soon as it has a receipt, if it is on its way.
+            let next = this.window.range(seq..).next().map(|(next, outgoing)| (*next, outgoing.state.clone()));
+            match next {
+                Some((next, State::Stored)) => this.send_again(next),
+                Some((next, State::Sent)) if !this.queue.contains(&next) => this.again = Some(next),
+                _ => {}
             }
         }
         let id = outgoing.message.id;

@@ -49,6 +49,10 @@ pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a probe of a node waits for its answer before it counts as unanswered.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a node that has something of ours may be silent before it is asked whether it is still the same (plus or
+/// minus a fifth).
+pub const LOOK_AFTER: Duration = Duration::from_secs(30);
+
 /// The first and the longest pause between attempts without limit, before jitter (plus or minus a fifth).
 pub const BACKOFF_START: Duration = Duration::from_secs(1);
 /// See [`BACKOFF_START`].

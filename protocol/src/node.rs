@@ -15,6 +15,8 @@ use crate::step::{Effect, Report, Step};
 use crate::time::{Mono, Now, Wall};
 use crate::timers::Timer;
 
+mod due;
+
 mod receipts;
 
 /// One steward instance.
@@ -119,45 +121,6 @@ impl Node {
         self.peers.live(self.fetches.all.get(&id)?.peer)
     }
 
-    fn timer(&mut self, timer: Timer) {
-        match timer {
-            Timer::Lane(lane) => {
-                let in_vain = self.outbox.lane_timer(lane, &mut self.ctx);
-                let peer = self.outbox.lanes[lane].peer;
-                // One question to the node instead of a copy of every message: the answer brings the rest.
-                if in_vain && self.peers.live(peer).is_some() && self.outbox.lanes[lane].wants_ack() {
-                    self.peers.probe(peer, &mut self.ctx);
-                }
-                self.pump(lane);
-            }
-            Timer::Peer(peer) => {
-                let wanted = self.wanted(peer);
-                let change = self.peers.timer(peer, wanted, &mut self.ctx);
-                self.changed(peer, change);
-            }
-            Timer::Owed(account) => {
-                let tickets = self.inbox.owed.timer(account, &mut self.ctx);
-                self.tell(&tickets);
-            }
-            Timer::Fetch(id) => {
-                let live = self.fetching_from(id);
-                self.fetches.timer(id, live, &mut self.ctx);
-                if let Some(peer) = self.fetches.all.get(&id).map(|fetch| fetch.peer) {
-                    self.peers.want(peer, &mut self.ctx);
-                }
-            }
-            Timer::Deadline => {
-                if self.next_deadline.is_some_and(|deadline| deadline <= self.ctx.now.wall) {
-                    self.ctx.effect(Effect::Sweep(self.ctx.now.wall));
-                    self.ctx.timers.set(Timer::Deadline, self.ctx.now.mono.after(WALL_RECHECK));
-                } else {
-                    self.arm_deadline();
-                }
-            }
-            Timer::Progress => self.outbox.write_progress(&mut self.ctx),
-        }
-    }
-
     fn tell(&mut self, tickets: &[Ticket]) {
         for ticket in tickets {
             self.inbox.tell(*ticket, &mut self.ctx);
@@ -168,8 +131,11 @@ impl Node {
         let peer = self.outbox.lanes[lane].peer;
         let live = self.peers.live(peer);
         self.outbox.pump(lane, live, &mut self.ctx);
-        if live.is_none() && self.outbox.owes(peer) {
-            self.peers.want(peer, &mut self.ctx);
+        if self.outbox.owes(peer) {
+            match live {
+                None => self.peers.want(peer, &mut self.ctx),
+                Some(_) => self.peers.look_after(peer, &mut self.ctx),
+            }
         }
     }
 

@@ -67,6 +67,10 @@ pub(crate) struct OutLane {
     pub(crate) ended_behind: Seen,
     /// Messages that were cancelled while the store was asked for them.
     pub(crate) cancel_on_load: BTreeSet<Seq>,
+    /// This one goes out again when it has a receipt: what was said with it about those before it has changed.
+    pub(crate) again: Option<Seq>,
+    /// The lane's first message when it was last looked after.
+    pub(crate) first_seen: Option<Seq>,
     /// Published, no receipt yet.
     pub(crate) unacked: usize,
     /// How many may be so.
@@ -86,6 +90,8 @@ impl OutLane {
             loading: None,
             ended_behind: Seen::new(Seq(0), &[]),
             cancel_on_load: BTreeSet::new(),
+            again: None,
+            first_seen: None,
             unacked: 0,
             unacked_max: UNACKED_MESSAGES_START,
         }
@@ -123,6 +129,14 @@ impl OutLane {
             self.unacked -= 1;
         }
         Some(outgoing)
+    }
+
+    /// Sends a message once more that its receiver has, so that the receiver learns what has come of those before it.
+    pub(crate) fn send_again(&mut self, seq: Seq) {
+        if let Some(outgoing) = self.window.get_mut(&seq) {
+            outgoing.state = State::Sent;
+            self.queue.insert(seq);
+        }
     }
 
     pub(crate) fn wants_ack(&self) -> bool {

@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 use crate::ctx::Ctx;
 use crate::event::{Control, Hello, Occasion};
 use crate::limits::{PEERS_MAX, PROBE_TIMEOUT, SUCCESSION_GRACE};
-use crate::message::{Body, Epoch, Incarnation};
+use crate::message::{Body, Incarnation};
 use crate::name::NodeName;
 use crate::retry;
 use crate::step::{Effect, PeerRow, Presence, Report, Write};
+use crate::time::Mono;
 use crate::timers::Timer;
+
+mod life;
 
 /// What we know of one other node.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct Peer {
     watched: bool,
     /// Whether the process in `row` was seen to be gone since we last spoke with it.
     gone: bool,
+    /// When the process that we speak with was last heard of.
+    heard_at: Mono,
 }
 
 /// How far we are in speaking with a node.
@@ -80,6 +85,7 @@ impl Peers {
             failures: 0,
             watched: false,
             gone: false,
+            heard_at: Mono(0),
         });
         index
     }
@@ -178,6 +184,7 @@ impl Peers {
     pub(crate) fn timer(&mut self, peer: usize, wanted: bool, ctx: &mut Ctx) -> Change {
         match self.list[peer].session.clone() {
             Session::None if wanted && ctx.link => self.probe(peer, ctx),
+            Session::Live(_) if wanted && ctx.link => self.look(peer, ctx),
             Session::None | Session::Live(_) => {}
             Session::Probing(_) => {
                 self.list[peer].session = Session::None;
@@ -262,6 +269,7 @@ impl Peers {
         let Some(known) = self.list[peer].row.incarnation else { return Change::None };
         ctx.report(Report::Conflict { peer: self.list[peer].row.name.clone(), known, other: other.incarnation });
         self.list[peer].session = Session::Live(known);
+        self.list[peer].heard_at = ctx.now.mono;
         ctx.timers.cancel(Timer::Peer(peer));
         self.alive(peer, ctx);
         Change::Live { lost: false }
@@ -274,6 +282,7 @@ impl Peers {
         this.row.epoch = Some(hello.epoch);
         this.row.incarnation = Some(hello.incarnation);
         this.session = Session::Live(hello.incarnation);
+        this.heard_at = ctx.now.mono;
         this.failures = 0;
         this.gone = false;
         ctx.timers.cancel(Timer::Peer(peer));
@@ -284,42 +293,6 @@ impl Peers {
             ctx.report(Report::StoreLost { peer: self.list[peer].row.name.clone() });
         }
         Change::Live { lost }
-    }
-
-    /// The peer's store is at least so far. An old copy of it will have a lower counter.
-    pub(crate) fn heard(&mut self, peer: usize, epoch: Epoch, incarnation: Incarnation, commits: u64, ctx: &mut Ctx) {
-        let this = &mut self.list[peer];
-        if this.row.epoch == Some(epoch) && this.row.incarnation == Some(incarnation) {
-            this.row.commits = this.row.commits.max(commits);
-        }
-        self.alive(peer, ctx);
-    }
-
-    /// The peer has sent something by itself: if we were waiting for it to come back, we wait no longer.
-    pub(crate) fn stirred(&mut self, peer: usize, wanted: bool, ctx: &mut Ctx) {
-        self.alive(peer, ctx);
-        if wanted && self.list[peer].session == Session::None {
-            self.list[peer].failures = 0;
-            ctx.timers.cancel(Timer::Peer(peer));
-            self.want(peer, ctx);
-        }
-    }
-
-    /// A proof of life.
-    pub(crate) fn alive(&mut self, peer: usize, ctx: &mut Ctx) {
-        self.list[peer].row.seen = Some(ctx.now.wall);
-        self.set_presence(peer, Presence::Online(ctx.now.wall), ctx);
-    }
-
-    fn set_presence(&mut self, peer: usize, presence: Presence, ctx: &mut Ctx) {
-        let this = &mut self.list[peer];
-        let changed = std::mem::discriminant(&this.presence) != std::mem::discriminant(&presence);
-        if changed || matches!(presence, Presence::Online(_)) {
-            this.presence = presence;
-        }
-        if changed {
-            ctx.report(Report::Presence { peer: this.row.name.clone(), presence });
-        }
     }
 
     pub(crate) fn save(&self, peer: usize, ctx: &mut Ctx) {

@@ -205,8 +205,11 @@ impl Inbox {
         let ticket = incoming.ticket;
         match incoming.state {
             InState::Stored => {
-                let outcome = Outcome::bare(Final::Cancelled, Some("cancelled before it started"), ctx.now.wall);
-                self.finish(ticket, outcome, ctx);
+                let reason = match incoming.again {
+                    false => "cancelled before it started",
+                    true => "cancelled before it ran again; the node had stopped while it ran",
+                };
+                self.finish(ticket, Outcome::bare(Final::Cancelled, Some(reason), ctx.now.wall), ctx);
             }
             InState::Running(_) => ctx.effect(Effect::Kill(ticket)),
             InState::Finished(_) => self.tell(ticket, ctx),

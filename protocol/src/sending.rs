@@ -168,6 +168,20 @@ impl Outbox {
         }
     }
 
+    /// The first message of a lane is at its receiver and has not started since the last look: it goes out once more, with
+    /// what we know now of those before it. Answers whether there is one.
+    pub(crate) fn nudge(&mut self, lane: usize) -> bool {
+        let this = &mut self.lanes[lane];
+        let first = this.window.first_key_value().filter(|(_, first)| first.state == State::Stored);
+        let first = first.map(|(seq, _)| *seq);
+        let stuck = first.is_some() && this.first_seen == first;
+        this.first_seen = first;
+        if let Some(first) = first.filter(|_| stuck) {
+            this.send_again(first);
+        }
+        stuck
+    }
+
     /// The receiver has the message on disk, or runs it.
     pub(crate) fn acked(&mut self, lane: usize, seq: Seq, state: State, ctx: &mut Ctx) {
         let this = &mut self.lanes[lane];
@@ -185,7 +199,11 @@ impl Outbox {
         this.unacked_max = (this.unacked_max + 1).min(WINDOW_MESSAGES_MAX);
         let first_word = outgoing.limited();
         outgoing.taken = true;
+        let again = state == State::Stored && this.again.take_if(|again| *again == seq).is_some();
         self.note(lane, seq, state, None, ctx);
+        if again {
+            self.lanes[lane].send_again(seq);
+        }
         if first_word {
             // Without this, a restart would go on counting attempts, and give up what is running.
             self.write_progress_of(lane, seq, ctx);

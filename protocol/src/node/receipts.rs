@@ -14,7 +14,8 @@ impl Node {
         if to != self.ctx.me.epoch {
             return;
         }
-        let Some(peer) = self.peers.find(&from) else { return };
+        // A store that is an old copy may not know the node any more that still owes it a result.
+        let Some(peer) = self.peers.get(&from) else { return };
         self.peers.heard(peer, epoch, incarnation, commits, &mut self.ctx);
         let writes_before = self.ctx.step.writes.len();
         let (mut confirm, mut touched) = (Vec::new(), Vec::new());

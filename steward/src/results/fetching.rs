@@ -143,6 +143,8 @@ impl Files {
             open.used = self.uses;
             return Ok(open.file.have());
         }
+        // A store that is new gives the same tickets again: what they stood for before can't be had any more.
+        self.open.retain(|(_, of), open| (*of, &open.from, open.ticket) != (stream, &from, ticket));
         if self.open.len() >= OPEN_MAX {
             let oldest = self.open.iter().min_by_key(|(_, open)| open.used).map(|(key, _)| *key);
             oldest.and_then(|key| self.open.remove(&key));

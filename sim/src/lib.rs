@@ -1,0 +1,111 @@
+//! Proves steward's protocol: a whole fleet in one thread, in virtual time, with faults by name and rate, and beside it a
+//! reference that knows only what was promised. A seed decides everything, so a failure is a number.
+//!
+//! It has no copy of the rules that it tests: nodes are [`protocol::Node`], and around them is what the real shell does.
+//!
+//! In reading order:
+#![forbid(unsafe_code)]
+
+// What a seed decides.
+mod rng;
+
+pub mod faults;
+
+mod plan;
+
+mod script;
+
+// The world and what lives in it.
+mod world;
+
+mod mischief;
+
+mod network;
+
+mod host;
+
+mod disk;
+
+// One process: the loop, and the tasks around it.
+mod process;
+
+mod sending;
+
+mod runner;
+
+mod results;
+
+// What must be true.
+mod model;
+
+mod settling;
+
+// What people see.
+mod trace;
+
+mod show;
+
+pub mod bug;
+
+pub mod campaign;
+
+use bug::Bug;
+use faults::Faults;
+use world::World;
+
+pub use trace::Keep;
+pub use world::Stats;
+
+/// What to simulate.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only these faults, where there are any.
+    pub faults: Vec<String>,
+    /// Every fault but these.
+    pub without: Vec<String>,
+    /// A bug that is planted on purpose.
+    pub bug: Option<Bug>,
+}
+
+/// What came of a simulation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What was not as promised: the rule, and what happened.
+    pub wrong: Option<(&'static str, String)>,
+    /// The hash of the trace's bytes.
+    pub hash: u64,
+    /// The lines of the trace that were kept.
+    pub lines: Vec<String>,
+    /// What happened, in numbers.
+    pub stats: Stats,
+}
+
+/// Simulates one seed.
+pub fn simulate(seed: u64, options: &Options, keep: Keep) -> Outcome {
+    let narrow = |faults: &mut Faults| {
+        if !options.faults.is_empty() {
+            faults.narrow(&options.faults, false);
+        }
+        faults.narrow(&options.without, true);
+    };
+    let mut world = World::new(seed, narrow, options.bug, keep);
+    world.run();
+    let trace = world.trace.into_inner();
+    Outcome {
+        wrong: world.wrong.map(|wrong| (wrong.rule, wrong.text)),
+        hash: trace.hash(),
+        stats: world.stats,
+        lines: trace.into_lines(),
+    }
+}
+
+/// Simulates one seed twice; something is wrong, too, if the traces differ.
+pub fn check(seed: u64, options: &Options) -> Outcome {
+    let first = simulate(seed, options, Keep::Hash);
+    let mut second = simulate(seed, options, Keep::Hash);
+    if second.wrong.is_none() && first != second {
+        let text = format!("the traces of two runs have the hashes {:x} and {:x}", first.hash, second.hash);
+        second.wrong = Some(("same seed, same bytes", text));
+    }
+    second
+}
