@@ -8,6 +8,12 @@ pub const WINDOW_MESSAGES_MAX: usize = 1024;
 /// Bytes of message bodies of one lane that a sender holds in memory; at least one message always fits.
 pub const WINDOW_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Messages, and bytes of their bodies, of one lane that a sender keeps in memory as they are accepted while the receiver
+/// is not there. So ten thousand absent nodes cost no more than their first few messages each.
+pub const ABSENT_MESSAGES_MAX: usize = 2;
+/// See [`ABSENT_MESSAGES_MAX`].
+pub const ABSENT_BYTES_MAX: usize = 16 * 1024;
+
 /// Messages of one lane that may be on their way without a receipt when a lane starts; grows by one with each receipt
 /// up to [`WINDOW_MESSAGES_MAX`], halves when an attempt times out.
 pub const UNACKED_MESSAGES_START: usize = 64;

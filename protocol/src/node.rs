@@ -177,7 +177,8 @@ impl Node {
             self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
             self.arm_deadline();
         }
-        let lane = self.outbox.submit(message, peer, &mut self.ctx);
+        let live = self.peers.live(peer).is_some();
+        let lane = self.outbox.submit(message, peer, live, &mut self.ctx);
         self.pump(lane);
     }
 

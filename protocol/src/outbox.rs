@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use crate::ctx::Ctx;
 use crate::event::Queued;
-use crate::limits::{UNACKED_MESSAGES_START, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX};
+use crate::limits::{
+    ABSENT_BYTES_MAX, ABSENT_MESSAGES_MAX, UNACKED_MESSAGES_START, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX,
+};
 use crate::message::{Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outcome::State;
@@ -108,8 +110,13 @@ impl OutLane {
         seq > self.loaded_to && self.behind.messages > 0 && !self.ended_behind.contains(seq)
     }
 
-    fn has_room(&self) -> bool {
-        self.window.len() < WINDOW_MESSAGES_MAX && self.bytes < WINDOW_BYTES_MAX
+    /// Whether one more may be held. A message always fits into an empty window.
+    fn has_room(&self, there: bool) -> bool {
+        let (messages, bytes) = match there {
+            true => (WINDOW_MESSAGES_MAX, WINDOW_BYTES_MAX),
+            false => (ABSENT_MESSAGES_MAX, ABSENT_BYTES_MAX),
+        };
+        self.window.len() < messages && self.bytes < bytes
     }
 
     pub(crate) fn floor(&self) -> Seq {
@@ -212,8 +219,8 @@ impl Outbox {
         index
     }
 
-    /// Takes a message on; answers on which lane.
-    pub(crate) fn submit(&mut self, message: Message, peer: usize, ctx: &mut Ctx) -> usize {
+    /// Takes a message on; answers on which lane. `live`: we speak with its receiver.
+    pub(crate) fn submit(&mut self, message: Message, peer: usize, live: bool, ctx: &mut Ctx) -> usize {
         let lane = self.lane_for(&message.lane(), peer);
         let this = &mut self.lanes[lane];
         let seq = this.row.last.next().max(self.numbers_from);
@@ -224,7 +231,8 @@ impl Outbox {
         ctx.effect(Effect::Accepted(id));
         let report_lane = this.row.lane.clone();
         ctx.report(Report::Out { id, lane: report_lane, state: State::Queued, attempts: 0, outcome: None });
-        if this.behind.messages == 0 && this.loading.is_none() && this.has_room() {
+        let there = if this.wants_ack() { live } else { ctx.link };
+        if this.behind.messages == 0 && this.loading.is_none() && this.has_room(there) {
             this.loaded_to = seq;
             let queued = Queued { message, seq, attempts: 0, cancel: false, history: Vec::new() };
             self.admit(lane, queued, ctx.now.mono);
