@@ -35,6 +35,8 @@ pub(crate) struct Fetch {
     piece: u64,
     /// When the last piece was asked for.
     since: Mono,
+    /// Whether nobody could be asked when it was time to.
+    held_up: bool,
     /// How often the hash did not match.
     broken: u32,
     /// Whether it is among those under way.
@@ -80,6 +82,7 @@ impl Fetches {
             asked_to: 0,
             piece: FETCH_BYTES_START,
             since: ctx.now.mono,
+            held_up: false,
             broken: 0,
             active: false,
         };
@@ -130,6 +133,21 @@ impl Fetches {
             fetch.asked_to = 0;
             fetch.have = None;
             fetch.open(id, ctx);
+        } else {
+            fetch.held_up = true;
+        }
+    }
+
+    /// Our link is gone, and with it what was on its way.
+    pub(crate) fn link_down(&mut self) {
+        self.all.values_mut().for_each(|fetch| fetch.held_up = true);
+    }
+
+    /// We speak with the peer again: what could not be asked for is asked for now.
+    pub(crate) fn resume(&mut self, peer: usize, live: Option<Incarnation>, ctx: &mut Ctx) {
+        let held_up = self.all.values_mut().filter(|fetch| fetch.peer == peer && fetch.active && fetch.held_up);
+        for fetch in held_up.filter(|fetch| fetch.have.is_some()) {
+            fetch.ask(live, ctx);
         }
     }
 
@@ -203,6 +221,7 @@ impl Fetch {
         let len = self.piece.min(self.outcome.stream(stream).len - offset);
         self.asked_to = offset + len;
         self.since = ctx.now.mono;
+        self.held_up = live.is_none();
         if live.is_some() {
             ctx.control(&self.from, live, Control::Ask { ticket, stream, offset, len });
         }

@@ -164,6 +164,7 @@ impl Node {
     fn link_down(&mut self) {
         self.ctx.link = false;
         self.peers.link_down(&mut self.ctx);
+        self.fetches.link_down();
         for lane in self.outbox.nack_open.clone() {
             self.outbox.resume(lane, &mut self.ctx);
         }
@@ -301,6 +302,7 @@ impl Node {
                 }
             }
         }
+        self.fetches.resume(peer, self.peers.live(peer), &mut self.ctx);
         let lanes: Vec<usize> = self.outbox.owing.get(&peer).into_iter().flatten().copied().collect();
         for lane in lanes {
             self.outbox.resume(lane, &mut self.ctx);
