@@ -13,6 +13,7 @@ use crate::message::{Body, Epoch, Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outcome::{Final, Outcome, Progress, Receipt};
 use crate::owed::Owed;
+use crate::planted::{Bug, planted};
 use crate::seen::Seen;
 use crate::snapshot::Snapshot;
 use crate::step::{Effect, InLaneRow, InState, InboxRow, Report, Write};
@@ -105,7 +106,9 @@ impl Inbox {
         }
         let again = matches!(row.state, InState::Running(_));
         let state = match row.state {
-            InState::Running(_) if facts.rerun || row.message.options.rerun => InState::Stored,
+            InState::Running(_) if facts.rerun || row.message.options.rerun || planted(Bug::InterruptedRunsAgain) => {
+                InState::Stored
+            }
             InState::Running(started) => {
                 let reason = "the node stopped while it ran; how far it came is unknown, so it is not run again";
                 let mut outcome = Outcome::bare(Final::Interrupted, Some(reason), ctx.now.wall);
@@ -270,7 +273,9 @@ impl Inbox {
             touched.insert(key);
         }
         for key in &touched {
-            if let Some(lane) = self.lanes.get(key) {
+            if let Some(lane) = self.lanes.get(key)
+                && !planted(Bug::DedupInMemoryOnly)
+            {
                 ctx.write(lane.row());
             }
         }

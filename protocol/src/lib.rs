@@ -31,6 +31,8 @@ pub mod node;
 
 pub mod inspect;
 
+pub mod planted;
+
 mod ctx;
 
 mod presence;

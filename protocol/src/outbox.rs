@@ -17,6 +17,7 @@ use crate::limits::{
 use crate::message::{Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outcome::State;
+use crate::planted::{Bug, planted};
 use crate::presence::Peers;
 use crate::seen::Seen;
 use crate::snapshot::{Backlog, Snapshot};
@@ -270,7 +271,7 @@ impl Outbox {
     pub(crate) fn load(&mut self, lane: usize, ctx: &mut Ctx) {
         let this = &mut self.lanes[lane];
         let low = this.window.len() <= WINDOW_MESSAGES_MAX / 2 && this.bytes <= WINDOW_BYTES_MAX / 2;
-        if this.behind.messages == 0 || this.loading.is_some() || !low {
+        if this.behind.messages == 0 || this.loading.is_some() || !low || planted(Bug::BacklogForgotten) {
             return;
         }
         this.loading = Some(Backlog::default());
@@ -314,7 +315,7 @@ impl Outbox {
     /// Whether all that is open for this peer is in memory.
     pub(crate) fn whole(&self, peer: usize) -> bool {
         let mut lanes = self.owing.get(&peer).into_iter().flatten().map(|lane| &self.lanes[*lane]);
-        lanes.all(|lane| lane.behind.messages == 0 && lane.loading.is_none())
+        lanes.all(|lane| lane.behind.messages == 0 && lane.loading.is_none()) || planted(Bug::ConfirmedUnseen)
     }
 
     /// The receiver is done with a message; its output is on its way.

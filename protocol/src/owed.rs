@@ -8,6 +8,7 @@ use crate::event::Ticket;
 use crate::limits::{BACKOFF_MAX, CONFIRM_TIMEOUT, RECEIPTS_UNCONFIRMED_MAX};
 use crate::message::Epoch;
 use crate::name::NodeName;
+use crate::planted::{Bug, planted};
 use crate::retry::doubled;
 use crate::timers::Timer;
 
@@ -112,7 +113,7 @@ impl Owed {
 
     fn repeat(&mut self, index: usize, ctx: &mut Ctx) -> Vec<Ticket> {
         let account = &mut self.accounts[index];
-        if !ctx.link {
+        if !ctx.link || planted(Bug::ReceiptsNotRepeated) {
             return Vec::new();
         }
         while account.told.len() < RECEIPTS_UNCONFIRMED_MAX {

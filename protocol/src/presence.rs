@@ -11,6 +11,7 @@ use crate::event::{Control, Hello, Occasion};
 use crate::limits::{PEERS_MAX, PROBE_TIMEOUT, SUCCESSION_GRACE};
 use crate::message::{Body, Incarnation};
 use crate::name::NodeName;
+use crate::planted::{Bug, planted};
 use crate::retry;
 use crate::step::{Effect, PeerRow, Presence, Report, Write};
 use crate::time::Mono;
@@ -248,6 +249,7 @@ impl Peers {
     fn answered(&mut self, peer: usize, hello: &Hello, ctx: &mut Ctx) -> Change {
         let this = &self.list[peer];
         let goes_on = match this.row.epoch {
+            _ if planted(Bug::LostStoreIgnored) => true,
             None => true,
             Some(epoch) => {
                 let same_process = this.row.incarnation == Some(hello.incarnation);

@@ -9,6 +9,7 @@ use crate::limits::{NACK_LANES_MAX, RUNNING_PER_LANE_MAX, RUNNING_PER_NODE_MAX};
 use crate::message::{Body, Message, MessageId, Seq};
 use crate::name::Lane;
 use crate::outcome::{Final, Outcome, Progress, Receipt};
+use crate::planted::{Bug, planted};
 use crate::step::{Effect, InState, Report, Run, Write};
 
 /// What the first waiting message of a lane may do now.
@@ -36,7 +37,7 @@ impl InLane {
         }
         let expired = |seq: &Seq| {
             let deadline = self.entries.get(seq).and_then(|incoming| incoming.message.options.deadline);
-            deadline.is_some_and(|deadline| deadline < ctx.now.wall)
+            deadline.is_some_and(|deadline| deadline < ctx.now.wall) && !planted(Bug::DeadlineIgnored)
         };
         if expired(&first) {
             return Next::Expired(first);
@@ -158,6 +159,9 @@ impl Inbox {
         ctx.write(Write::Ended { ticket, outcome: outcome.clone() });
         ctx.report(Report::In { id, lane: key.0.clone(), outcome });
         self.owe(&key, ticket, ctx);
+        if planted(Bug::ResultDroppedBeforeConfirm) {
+            self.confirm(&[ticket], ctx);
+        }
     }
 
     /// A result is due to its sender: told now, unless too many are on their way, and again until it is confirmed.

@@ -10,6 +10,7 @@ use crate::limits::WINDOW_MESSAGES_MAX;
 use crate::message::{Incarnation, Seq};
 use crate::outbox::Outbox;
 use crate::outcome::{Final, Outcome, State};
+use crate::planted::{Bug, planted};
 use crate::retry;
 use crate::step::{Effect, Write};
 use crate::timers::Timer;
@@ -47,7 +48,8 @@ impl Outbox {
     /// Starts an attempt; answers with what is to be published.
     fn attempt(&mut self, lane: usize, seq: Seq, live: Option<Incarnation>, ctx: &mut Ctx) -> Option<Effect> {
         let this = &mut self.lanes[lane];
-        let (prev, floor) = (this.before(seq), this.floor());
+        let floor = if planted(Bug::FloorTooHigh) { this.row.last } else { this.floor() };
+        let prev = this.before(seq);
         let outgoing = this.window.get_mut(&seq)?;
         let slot_open = outgoing.limited() && outgoing.due > ctx.now.mono;
         if !slot_open {
@@ -118,6 +120,9 @@ impl Outbox {
             }
             in_vain |= on_its_way;
             if on_its_way {
+                if planted(Bug::NoRetry) {
+                    continue;
+                }
                 this.unacked -= 1;
                 this.queue.insert(*seq);
             }

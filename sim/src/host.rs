@@ -216,7 +216,8 @@ impl World {
         self.hosts[host].lineage = restored;
         self.hosts[host].first_life = false;
         // Whoever took a message back sees that it is there again.
-        let taken_back = self.model.open_numbers().into_iter().filter(|number| self.model.stories[*number].cancel_asked);
+        let taken_back =
+            self.model.open_numbers().into_iter().filter(|number| self.model.stories[*number].cancel_asked);
         for number in taken_back.collect::<Vec<_>>() {
             self.schedule(self.now + 1_000, Happening::TakeBack(number));
         }

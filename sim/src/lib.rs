@@ -88,8 +88,10 @@ pub fn simulate(seed: u64, options: &Options, keep: Keep) -> Outcome {
         }
         faults.narrow(&options.without, true);
     };
+    plant(options.bug);
     let mut world = World::new(seed, narrow, options.bug, keep);
     world.run();
+    plant(None);
     let trace = world.trace.into_inner();
     Outcome {
         wrong: world.wrong.map(|wrong| (wrong.rule, wrong.text)),
@@ -98,6 +100,19 @@ pub fn simulate(seed: u64, options: &Options, keep: Keep) -> Outcome {
         lines: trace.into_lines(),
     }
 }
+
+/// Plants the protocol's share of a bug into the nodes of this thread, or none.
+#[cfg(feature = "planted-bugs")]
+fn plant(bug: Option<Bug>) {
+    protocol::planted::plant(match bug {
+        Some(Bug::Protocol(bug)) => Some(bug),
+        Some(Bug::EffectsBeforeCommit | Bug::NothingSynced) | None => None,
+    });
+}
+
+/// Without the feature, the protocol has no bugs to plant.
+#[cfg(not(feature = "planted-bugs"))]
+fn plant(_: Option<Bug>) {}
 
 /// Simulates one seed twice; something is wrong, too, if the traces differ.
 pub fn check(seed: u64, options: &Options) -> Outcome {

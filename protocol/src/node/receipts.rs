@@ -6,6 +6,7 @@ use super::Node;
 use crate::event::{Control, Receipts, Ticket};
 use crate::message::{MessageId, Seq};
 use crate::outcome::{Final, Outcome, Progress, Receipt, State};
+use crate::planted::{Bug, planted};
 use crate::step::Effect;
 
 impl Node {
@@ -44,7 +45,8 @@ impl Node {
     /// Answers with the message's lane, and whether the receiver can forget the message; none where it is not known
     /// whether the message is still open.
     fn receipt(&mut self, peer: usize, ticket: Ticket, receipt: Receipt) -> Option<(Option<usize>, bool)> {
-        let Some((lane, seq)) = self.outbox.index.get(&receipt.id).copied() else {
+        let oldest = || self.outbox.index.values().next().copied().filter(|_| planted(Bug::ReceiptForAnother));
+        let Some((lane, seq)) = oldest().or_else(|| self.outbox.index.get(&receipt.id).copied()) else {
             // Not open in any window: it has ended, unless a part of our lanes is on disk only.
             return self.outbox.whole(peer).then_some((None, true));
         };

@@ -1,0 +1,43 @@
+//! Shows that the simulator notices what it says it notices: each bug that is planted is caught within so many seeds, and
+//! without one nothing is found in them.
+
+use protocol::planted::Bug as ProtocolBug;
+use sim::bug::Bug;
+use sim::{Keep, Options, simulate};
+
+/// Seeds that are tried for each bug.
+const SEEDS: std::ops::Range<u64> = 0..4000;
+
+/// The first seed that shows the bug, and the rule that was broken.
+fn caught(bug: Option<Bug>) -> Option<(u64, String)> {
+    let options = Options { bug, ..Options::default() };
+    SEEDS.into_iter().find_map(|seed| {
+        // A bug may also end the simulation by a panic, which is as good.
+        let run = std::panic::AssertUnwindSafe(|| simulate(seed, &options, Keep::Hash));
+        match std::panic::catch_unwind(run) {
+            Ok(outcome) => outcome.wrong.map(|(rule, text)| (seed, format!("{rule}: {text}"))),
+            Err(_) => Some((seed, "a panic".to_owned())),
+        }
+    })
+}
+
+#[test]
+fn each_planted_bug_is_caught() {
+    let shell = [Bug::EffectsBeforeCommit, Bug::NothingSynced];
+    let bugs: Vec<Bug> = shell.into_iter().chain(ProtocolBug::ALL.map(Bug::Protocol)).collect();
+    let search = |bug| (bug, std::thread::spawn(move || caught(Some(bug))));
+    let threads: Vec<_> = bugs.into_iter().map(search).collect();
+    let mut missed = Vec::new();
+    for (bug, thread) in threads {
+        match thread.join().expect("the search itself does not panic") {
+            Some((seed, what)) => println!("{bug:?}: seed {seed}, {}", what.chars().take(120).collect::<String>()),
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "not noticed within seeds {SEEDS:?}: {missed:?}");
+}
+
+#[test]
+fn nothing_is_found_where_nothing_is_planted() {
+    assert_eq!(caught(None), None);
+}
