@@ -163,13 +163,15 @@ impl Model {
         let story = &self.stories[number];
         story.outcome.is_some()
             || self.may_be_mistaken(number)
-            || story.runs.iter().any(|ran| ran.lineage == lineage)
+            || story.runs.iter().any(|ran| ran.lineage == lineage || story.rolled_back)
             || story.ends.iter().any(|(at, _)| *at == lineage)
     }
 
-    /// Whether a message has ended at this store, or for its sender.
+    /// Whether a message has ended at this store, or for its sender. Where the sender is an old copy that has forgotten the
+    /// end, an end anywhere counts: the receiver may be a copy that still knows of it.
     fn has_ended(&self, number: usize, lineage: Lineage) -> bool {
         let story = &self.stories[number];
-        story.outcome.is_some() || self.may_be_mistaken(number) || story.ends.iter().any(|(at, _)| *at == lineage)
+        let known = |at: &Lineage| *at == lineage || story.rolled_back;
+        story.outcome.is_some() || self.may_be_mistaken(number) || story.ends.iter().any(|(at, _)| known(at))
     }
 }
