@@ -10,6 +10,7 @@ mod cancel;
 mod completions;
 mod demo;
 mod exit;
+pub(crate) mod fleet;
 mod man;
 mod messages;
 mod nodes;

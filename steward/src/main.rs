@@ -32,6 +32,8 @@ mod supervise;
 
 mod lock;
 
+mod marked;
+
 mod hello;
 
 mod metrics;
@@ -43,9 +45,11 @@ mod logging;
 mod clock;
 
 fn main() -> std::process::ExitCode {
-    // The job guard is this program once more, but without anything that it doesn't need.
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == methods::job_guard::VERB) {
-        return methods::job_guard::main();
+    // Those that watch over others are this program once more, but without anything that they don't need.
+    let verb = std::env::args_os().nth(1).unwrap_or_default();
+    match verb.to_str() {
+        Some(methods::job_guard::VERB) => methods::job_guard::main(),
+        Some(cli::fleet::keeper::VERB) => cli::fleet::keeper::main(),
+        _ => cli::main(),
     }
-    cli::main()
 }

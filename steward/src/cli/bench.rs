@@ -5,16 +5,14 @@
 //! It measures and never judges: a figure that falls short of its aim is shown as such, and is no error.
 
 mod backlog;
-mod broker;
-mod fleet;
 mod idle;
 mod latency;
 mod limits;
 mod load;
 mod machine;
-mod process;
 mod report;
 mod socket;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -22,9 +20,9 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 
 use super::exit::{self, Exit};
+use super::fleet::{Fleet, Stop};
 use super::output::{self, Output};
 use super::{Context, Verb};
-use fleet::Fleet;
 use report::{Figure, Report};
 
 /// The arguments.
@@ -100,14 +98,13 @@ Examples:
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.context("the runtime can't be started")?;
         let done = runtime.block_on(async {
-            tokio::select! {
-                done = self.measure() => done,
-                signal = stop_signal() => {
-                    signal?;
-                    output::note("stopped; everything that was started has ended");
-                    Ok(Exit(exit::CTRL_C))
-                }
-            }
+            let mut stop = Stop::listen()?;
+            let stopped = tokio::select! {
+                done = self.measure() => return done,
+                exit = stop.comes() => exit,
+            };
+            output::note("stopped; everything that was started has ended");
+            Ok(stopped)
         });
         // A limit that is being measured on a thread of its own would hold up the end for seconds.
         runtime.shutdown_background();
@@ -115,18 +112,14 @@ Examples:
     }
 }
 
-/// Ctrl-C or SIGTERM.
-async fn stop_signal() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        interrupt = tokio::signal::ctrl_c() => interrupt,
-        _ = terminate.recv() => Ok(()),
-    }
-}
-
 impl Bench {
     async fn measure(&self) -> anyhow::Result<Exit> {
-        let fleet = Fleet::start(self.folder.as_deref()).await?;
+        // Not /tmp: where that is memory, a write that is synced costs nothing, and the figures would be too good.
+        let parent = self.folder.clone().or_else(|| std::env::var_os("TMPDIR").map(PathBuf::from));
+        let parent = parent.unwrap_or_else(|| "/var/tmp".into());
+        let mut fleet =
+            Fleet::new("bench", &parent).context("nothing can be measured without a broker and a folder (--folder)")?;
+        fleet.start_broker().await?;
         let machine = machine::describe(&fleet);
         let mut report = Report::new(&machine, self.json)?;
         let scale = Scale { quick: self.quick };

@@ -4,18 +4,16 @@
 //!
 //! Nothing here knows more than any user of the files and the socket does.
 
-mod fleet;
-mod nats;
+mod cast;
 mod play;
-mod process;
 mod stage;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::{self, Exit};
+use super::fleet::Stop;
 use super::{Context, Verb, wait_for};
-use fleet::Fleet;
+use cast::Cast;
 use stage::Stage;
 
 /// The arguments.
@@ -36,16 +34,12 @@ Exit codes: 0 if all that was promised was seen, else 1; 130 after Ctrl-C.";
 
     fn run(self, _: Context) -> anyhow::Result<Exit> {
         wait_for(async {
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut hangup = signal(SignalKind::hangup())?;
+            let mut stop = Stop::listen()?;
             let mut stage = Stage::new();
             // Whatever ends this, the fleet's processes end with it, because they belong to this future.
             tokio::select! {
                 shown = show(self.keep, &mut stage) => shown,
-                _ = interrupt.recv() => Ok(Exit(exit::CTRL_C)),
-                _ = terminate.recv() => Ok(Exit(128 + 15)),
-                _ = hangup.recv() => Ok(Exit(128 + 1)),
+                exit = stop.comes() => Ok(exit),
             }
         })
     }
@@ -53,15 +47,15 @@ Exit codes: 0 if all that was promised was seen, else 1; 130 after Ctrl-C.";
 
 /// The demo from its first line to its last.
 async fn show(keep: bool, stage: &mut Stage) -> anyhow::Result<Exit> {
-    let mut fleet = Fleet::new(nats::Server::find()?)?;
-    let shown = play::all(&mut fleet, stage).await;
+    let mut cast = Cast::new()?;
+    let shown = play::all(&mut cast, stage).await;
     if let Err(error) = &shown {
-        stage.failure(error, &fleet.last_words())?;
+        stage.failure(error, &cast.last_words())?;
     }
     if keep {
-        fleet.leave(stage)?;
+        cast.leave(stage)?;
     } else if shown.is_ok() {
-        fleet.stop(stage).await.context("the fleet could not be stopped")?;
+        cast.stop(stage).await.context("the fleet could not be stopped")?;
     }
     let good = stage.summary()? && shown.is_ok();
     Ok(if good { Exit::OK } else { Exit(exit::FAILED) })

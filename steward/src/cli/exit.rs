@@ -12,10 +12,14 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// `send` could not send, as far as it knows; the remote command has no part in it.
 pub(super) const NOT_SENT: u8 = 125;
+/// Ended by the end of its terminal, as a shell has it (128 and SIGHUP).
+pub(super) const HUNG_UP: u8 = 129;
 /// Ended by Ctrl-C, as a shell has it.
 pub(super) const CTRL_C: u8 = 130;
 /// The reader of our output is gone, as a shell has it (128 and SIGPIPE).
 pub(super) const BROKEN_PIPE: u8 = 141;
+/// Ended because somebody asked for it, as a shell has it (128 and SIGTERM).
+pub(super) const TERMINATED: u8 = 143;
 
 /// What was typed makes no sense, although each word of it does.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::Guard;
 use crate::clock::Clock;
+use crate::marked;
 
 /// The variable that marks every process of a message, whatever group or session it moves to.
 pub(super) const MARK: &str = "STEWARD_MESSAGE_ID";
@@ -26,9 +27,6 @@ pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// How often [`end`] looks whether they are gone.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// How often [`end`] kills what is marked before it gives up; more appear as long as they fork.
-const ROUNDS_MAX: usize = 100;
 
 /// The first process of a command. Dropped before it was reaped, it takes its group with it.
 #[derive(Debug)]
@@ -126,28 +124,10 @@ fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(AsyncFd::try_new(pidfd)?)
 }
 
-/// The processes that carry the mark of one of these messages. Only those of our own user can be seen.
+/// The processes that carry the mark of one of these messages.
 pub(super) fn marked(ids: &BTreeSet<MessageId>) -> Vec<Pid> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let own = std::process::id();
-    let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else { continue };
-        if number != own && mark(&entry.path()).is_some_and(|id| ids.contains(&id)) {
-            found.push(pid);
-        }
-    }
-    found
-}
-
-fn mark(process: &std::path::Path) -> Option<MessageId> {
-    // A process that has ended has no environment any more, so what is only waiting to be reaped is not found.
-    let environment = std::fs::read(process.join("environ")).ok()?;
-    let value = environment
-        .split(|byte| *byte == 0)
-        .find_map(|variable| variable.strip_prefix(MARK.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")))?;
-    std::str::from_utf8(value).ok()?.parse().ok()
+    let id = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<MessageId>().ok();
+    marked::find(MARK, |value| id(value).is_some_and(|id| ids.contains(&id)))
 }
 
 /// Ends groups, and the processes that carry the mark of these messages: asks them, waits for at most `grace`, kills
@@ -178,15 +158,7 @@ pub(super) fn end(groups: &HashSet<Pid>, ids: &BTreeSet<MessageId>, grace: Durat
 
 /// Kills the processes that carry the mark of these messages, until there are none. Blocks, usually for milliseconds.
 pub(super) fn kill_marked(ids: &BTreeSet<MessageId>) {
-    for _ in 0..ROUNDS_MAX {
-        let found = marked(ids);
-        if found.is_empty() {
-            return;
-        }
-        for pid in found {
-            process::kill_process(pid, Signal::KILL).ok();
-        }
-        std::thread::park_timeout(LOOK);
+    if !marked::kill(|| marked(ids)) {
+        tracing::warn!(messages = ?ids, "processes of these messages don't end even when they are killed");
     }
-    tracing::warn!(messages = ?ids, "processes of these messages don't end even when they are killed");
 }

@@ -9,8 +9,12 @@ use crate::harness::{Fleet, Process, SOON, eventually, nats_server, run};
 
 /// The demo with a temporary folder of its own.
 fn demo(fleet: &Fleet, args: &[&str]) -> Command {
+    verb(fleet, &[&["demo"], args].concat())
+}
+
+fn verb(fleet: &Fleet, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steward"));
-    command.arg("demo").args(args).env("TMPDIR", fleet.dir()).env("NATS_SERVER_BIN", nats_server());
+    command.args(args).env("TMPDIR", fleet.dir()).env("NATS_SERVER_BIN", nats_server());
     // It must not matter where it is run, or with what settings for nodes.
     command.current_dir("/").env("STEWARD_NODE", "somebody-else");
     command
@@ -19,10 +23,10 @@ fn demo(fleet: &Fleet, args: &[&str]) -> Command {
 fn folders(fleet: &Fleet) -> Vec<String> {
     let entries = fs::read_dir(fleet.dir()).unwrap().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with("steward-demo")).collect()
+    names.filter(|name| name.starts_with("steward-")).collect()
 }
 
-/// Nothing is left. (The guard of a node's commands ends a moment after its node.)
+/// Nothing is left.
 fn is_gone(fleet: &Fleet) {
     eventually("no process is left", || fleet.processes().is_empty().then_some(()));
     assert_eq!(folders(fleet), Vec::<String>::new());
@@ -53,6 +57,36 @@ fn ctrl_c_ends_the_demo_and_all_that_it_started() {
         is_gone(&fleet);
         fs::remove_file(fleet.dir().join("demo.log")).unwrap();
     }
+}
+
+/// The demo, or a measurement, once all of its nodes run.
+fn far(fleet: &Fleet, name: &str, command: &mut Command) -> Process {
+    let process = Process::start(name, fleet.dir(), command);
+    eventually("its nodes run", || {
+        let nodes = fleet.processes().into_iter().filter(|(_, line)| line.contains(" run --node "));
+        (nodes.count() >= 2).then_some(())
+    });
+    process
+}
+
+#[test]
+fn what_the_demo_started_ends_with_it_even_if_it_is_killed() {
+    let fleet = Fleet::without_broker();
+    let mut process = far(&fleet, "demo", &mut demo(&fleet, &[]));
+    process.kill();
+    is_gone(&fleet);
+    // `--keep` keeps what it has shown, and not what it had no time to show.
+    let mut process = far(&fleet, "demo", &mut demo(&fleet, &["--keep"]));
+    process.kill();
+    is_gone(&fleet);
+}
+
+#[test]
+fn what_a_measurement_started_ends_with_it_even_if_it_is_killed() {
+    let fleet = Fleet::without_broker();
+    let mut process = far(&fleet, "bench", &mut verb(&fleet, &["bench", "--quick", "--only", "idle"]));
+    process.kill();
+    is_gone(&fleet);
 }
 
 #[test]

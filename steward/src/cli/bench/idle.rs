@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::fleet::Fleet;
 use super::report::{Figure, Unit, percentile};
+use super::usage::Usage;
 use super::{Scale, limits};
+use crate::cli::fleet::Fleet;
 
 /// How long a node is left alone before it is looked at.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -32,13 +33,15 @@ pub(super) async fn idle(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<Figu
     let _central = fleet.node("central").await?;
     let ship = fleet.node("ship1").await?;
     tokio::time::sleep(SETTLE).await;
-    let before = ship.usage()?;
+    let before = Usage::of(&ship)?;
     let span: Duration = Duration::from_secs(scale.of(20, 5));
     tokio::time::sleep(span).await;
-    let after = ship.usage()?;
+    let after = Usage::of(&ship)?;
     let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64() / span.as_secs_f64() * 100.0;
     Ok(vec![
-        Figure::memory(format!("idle node: memory of its {} processes", after.processes), after.memory).at_most(12.0),
+        Figure::memory(format!("idle node: RSS of its {} processes, files once", after.processes), after.memory)
+            .at_most(12.0),
+        Figure::memory("  of it private: no file's pages", after.private),
         Figure::new("idle node: CPU, of one core", cpu, Unit::Percent).at_most(0.5),
     ])
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::fleet::{Fleet, Node};
 use super::report::{Figure, percentile};
 use super::socket::Socket;
 use super::{Scale, limits, load};
+use crate::cli::fleet::{Fleet, Node};
 use crate::clock::Clock;
 
 /// Nodes whose first command is measured, each once.
@@ -23,7 +23,7 @@ pub(super) async fn measure(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<F
     let sync = limits::sync(fleet).await?;
     let floor = limits::sum("all of these, with two syncs", &[(1.0, &spawn), (1.0, &trip), (2.0, &sync)]);
     let central = fleet.node("central").await?;
-    let mut socket = central.socket().await?;
+    let mut socket = Socket::open(&central).await?;
     let ship = fleet.node("ship").await?;
     for _ in 0..20 {
         command(&mut socket, &ship).await?;
@@ -36,7 +36,7 @@ pub(super) async fn measure(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<F
     let (mut new_lane, mut new_node) = (Vec::new(), Vec::new());
     for number in 1..=scale.of(FIRSTS, FIRSTS / 4) {
         let ship = fleet.node(&format!("newlane{number}")).await?;
-        let ids = socket.submit(format!("[{}]", load::event(&ship.name)).into()).await?;
+        let ids = socket.submit(format!("[{}]", load::event(ship.name())).into()).await?;
         socket.follow(&ids[0]).await?;
         new_lane.push(command(&mut socket, &ship).await?);
         let ship = fleet.node(&format!("newnode{number}")).await?;
@@ -54,8 +54,10 @@ pub(super) async fn measure(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<F
 /// One command, from the request until its end is told.
 async fn command(socket: &mut Socket, to: &Node) -> anyhow::Result<Duration> {
     let argv = serde_json::to_string(ECHO)?;
-    let message =
-        format!(r#"[{{"toNode":"{}","data":{argv},"commandOrEvent":"CommandACK","method":"ShellCommand"}}]"#, to.name);
+    let message = format!(
+        r#"[{{"toNode":"{}","data":{argv},"commandOrEvent":"CommandACK","method":"ShellCommand"}}]"#,
+        to.name()
+    );
     let clock = Clock::start();
     let ids = socket.submit(Bytes::from(message)).await?;
     let view = socket.follow(&ids[0]).await?;

@@ -13,9 +13,10 @@ use futures_util::StreamExt as _;
 use tokio::task::JoinSet;
 
 use super::Scale;
-use super::fleet::Fleet;
+
 use super::load::EVENT_BYTES;
 use super::report::{Limit, Unit, percentile};
+use crate::cli::fleet::Fleet;
 use crate::clock::Clock;
 use crate::store::measure::measure_inserts;
 
@@ -65,8 +66,8 @@ pub(super) async fn round_trip(fleet: &Fleet) -> anyhow::Result<Limit> {
 
 /// Two clients of the broker; the second answers every request until the set is dropped.
 async fn clients(fleet: &Fleet) -> anyhow::Result<(async_nats::Client, JoinSet<()>)> {
-    let asking = async_nats::connect(&fleet.broker.address).await?;
-    let answering = async_nats::connect(&fleet.broker.address).await?;
+    let asking = async_nats::connect(fleet.address()).await?;
+    let answering = async_nats::connect(fleet.address()).await?;
     let mut requests = answering.subscribe("bench.echo").await?;
     answering.flush().await?;
     let mut tasks = JoinSet::new();

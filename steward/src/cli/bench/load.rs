@@ -14,10 +14,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::fleet::{Fleet, Node};
 use super::report::{Figure, Unit};
 use super::socket::Socket;
+use super::usage::Usage;
 use super::{Scale, limits};
+use crate::cli::fleet::{Fleet, Node};
 use crate::clock::Clock;
 
 /// Bytes of an event's line.
@@ -78,12 +79,12 @@ async fn flow(
     let bare = limits::round_trips(fleet, scale).await?;
     let store = limits::store(fleet, scale.of(200_000, 50_000)).await?;
     let (central, ships) = (fleet.node("central").await?, fleet.ships(ships).await?);
-    let messages: Vec<String> = ships.iter().flat_map(|ship| lanes(&ship.name)).collect();
+    let messages: Vec<String> = ships.iter().flat_map(|ship| lanes(ship.name())).collect();
     let total = scale.of(300_000, 30_000);
     pour(&central, &messages, WARM_UP, IN_FLIGHT).await?;
-    let before = (central.usage()?.cpu, cpu(&ships)?);
+    let before = (Usage::of(&central)?.cpu, cpu(&ships)?);
     let took = pour(&central, &messages, total, IN_FLIGHT).await?;
-    let (sender, receivers) = (central.usage()?.cpu - before.0, cpu(&ships)? - before.1);
+    let (sender, receivers) = (Usage::of(&central)?.cpu - before.0, cpu(&ships)? - before.1);
     let lines: u64 = ships.iter().map(lines).sum::<anyhow::Result<u64>>()?;
     anyhow::ensure!(lines == total + WARM_UP, "{} events were sent, but {lines} were written", total + WARM_UP);
     let each =
@@ -97,12 +98,12 @@ async fn flow(
 
 /// Time on a CPU that these have taken together.
 fn cpu(nodes: &[Node]) -> anyhow::Result<Duration> {
-    nodes.iter().map(|node| Ok(node.usage()?.cpu)).sum()
+    nodes.iter().map(|node| Ok(Usage::of(node)?.cpu)).sum()
 }
 
 /// Lines in a node's text log: each event is there exactly once.
 fn lines(node: &Node) -> anyhow::Result<u64> {
-    let path = node.dir.join("textlogging.log");
+    let path = node.dir().join("textlogging.log");
     let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
     Ok(text.iter().filter(|byte| **byte == b'\n').count() as u64)
 }
@@ -125,13 +126,13 @@ pub(super) async fn commands(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<
 pub(super) async fn burst(fleet: &Fleet) -> anyhow::Result<Vec<Figure>> {
     let (central, ships) = (fleet.node("central").await?, fleet.ships(1).await?);
     let messages = [event("ship1")];
-    let accepted = central.socket().await?.submit(array(&messages, 0, 10_000)).await?;
+    let accepted = Socket::open(&central).await?.submit(array(&messages, 0, 10_000)).await?;
     anyhow::ensure!(accepted.len() == 10_000, "only {} messages were accepted", accepted.len());
     drained(&central).await?;
-    let (sender, receiver) = (central.usage()?, ships[0].usage()?);
+    let (sender, receiver) = (Usage::of(&central)?, Usage::of(&ships[0])?);
     Ok(vec![
-        Figure::memory("10,000 at once: peak memory, sender", sender.memory_peak).at_most(40.0),
-        Figure::memory("10,000 at once: peak memory, receiver", receiver.memory_peak).at_most(40.0),
+        Figure::memory("10,000 at once: peak memory, sender", sender.peak).at_most(40.0),
+        Figure::memory("10,000 at once: peak memory, receiver", receiver.peak).at_most(40.0),
     ])
 }
 
@@ -156,7 +157,7 @@ pub(super) async fn accept(
     let mut watch = Watch::start(node).await?;
     let mut idle = Vec::new();
     for _ in 0..POSTS {
-        idle.push(node.socket().await?);
+        idle.push(Socket::open(node).await?);
     }
     let mut posts = FuturesUnordered::new();
     let mut given = 0;
@@ -187,7 +188,7 @@ pub(super) async fn accept(
 
 /// Waits until nothing is left of what a node has accepted.
 pub(super) async fn drained(node: &Node) -> anyhow::Result<()> {
-    let mut socket = node.socket().await?;
+    let mut socket = Socket::open(node).await?;
     let clock = Clock::start();
     let (mut least, mut since) = (u64::MAX, clock.elapsed());
     loop {
@@ -214,7 +215,7 @@ pub(super) struct Watch {
 
 impl Watch {
     async fn start(node: &Node) -> anyhow::Result<Self> {
-        let mut socket = node.socket().await?;
+        let mut socket = Socket::open(node).await?;
         let before = socket.outstanding().await?;
         anyhow::ensure!(before == 0, "{before} messages wait from before");
         let accepted = Arc::new(AtomicU64::new(0));

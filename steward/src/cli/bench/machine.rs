@@ -5,7 +5,7 @@ use std::fs;
 
 use serde::Serialize;
 
-use super::fleet::Fleet;
+use crate::cli::fleet::Fleet;
 
 /// The machine, and what else decides about the figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,7 +36,7 @@ pub(super) fn describe(fleet: &Fleet) -> Machine {
     Machine {
         steward: env!("CARGO_PKG_VERSION").to_owned(),
         build,
-        nats_server: fleet.broker.version.clone(),
+        nats_server: fleet.broker(),
         cpu: after_colon(&read("/proc/cpuinfo"), "model name"),
         cores: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         memory_gib: memory_kib.div_ceil(1 << 20),

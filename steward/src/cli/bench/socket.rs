@@ -1,6 +1,5 @@
 //! A connection to a node's socket that is kept: what is measured is the node, and not connecting to it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,8 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
-use crate::api::InfoView;
 use crate::api::client::socket_path;
+use crate::cli::fleet::Node;
 use crate::cli::show::has_ended;
 use crate::view::{MessageView, NodeView};
 
@@ -36,18 +35,13 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Connects to the node in this directory.
-    pub(super) async fn open(dir: &Path) -> anyhow::Result<Self> {
-        let (path, held) = socket_path(dir)?;
+    /// Connects to a node that runs.
+    pub(super) async fn open(node: &Node) -> anyhow::Result<Self> {
+        let (path, held) = socket_path(node.dir())?;
         let stream = UnixStream::connect(path).await?;
         drop(held);
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await?;
         Ok(Self { requests, driver: tokio::spawn(connection) })
-    }
-
-    /// What the node says of itself.
-    pub(super) async fn info(&mut self) -> anyhow::Result<InfoView> {
-        self.read(Method::GET, "/v1/info", Bytes::new()).await
     }
 
     /// Brings an array of messages; their ids, once they are durable.

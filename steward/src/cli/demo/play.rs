@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocol::outcome::Final;
 
-use super::fleet::{Fleet, since};
+use super::cast::{Cast, since};
 use super::stage::{self, Stage, millis};
 use crate::view::MessageView;
 
@@ -38,27 +38,27 @@ const EXAMPLES: [(&str, &str, &str); 4] = [
 const OUTSTANDING: usize = 50;
 
 /// All of it.
-pub(super) async fn all(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<()> {
+pub(super) async fn all(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()> {
     stage.title(
         "steward demo: central, ship1 and ship2 around a nats-server, each a process of its own",
-        &format!("in {}", fleet.dir().display()),
+        &format!("in {}", cast.folder().display()),
     )?;
-    start(fleet, stage).await?;
-    examples(fleet, stage).await?;
-    away(fleet, stage).await?;
-    sender_killed(fleet, stage).await?;
-    receiver_killed(fleet, stage).await
+    start(cast, stage).await?;
+    examples(cast, stage).await?;
+    away(cast, stage).await?;
+    sender_killed(cast, stage).await?;
+    receiver_killed(cast, stage).await
 }
 
-async fn start(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<()> {
+async fn start(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()> {
     stage.scene("Start")?;
     let began = stage.now();
-    let server = fleet.start_broker().await?;
+    let server = cast.start_broker().await?;
     stage.sees(&format!("{server}, {}", millis(since(stage, began))))?;
     let mut slowest = Duration::ZERO;
     for node in ["central", "ship1", "ship2"] {
         let began = stage.now();
-        fleet.start_node(node).await?;
+        cast.start_node(node).await?;
         let took = since(stage, began);
         slowest = slowest.max(took);
         stage.sees(&format!("{node:<8} ready, {}", millis(took)))?;
@@ -67,23 +67,23 @@ async fn start(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn examples(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<()> {
+async fn examples(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()> {
     stage.scene("The seed's four examples, appended to inmsg.txt as they stand")?;
     let mut answered = 0;
     let mut sent = 0;
     for (what, from, text) in EXAMPLES {
-        let known = fleet.messages(from).await?.len();
+        let known = cast.messages(from).await?.len();
         stage.does(&format!("cat myfile.json >> {from}/inmsg.txt      # {what}"))?;
         let began = stage.now();
-        fleet.append(from, text)?;
+        cast.append(from, text)?;
         let count = text.matches("toNode").count();
-        for message in results(fleet, stage, from, known, count, began).await? {
+        for message in results(cast, stage, from, known, count, began).await? {
             sent += 1;
             answered += usize::from(is_answered(&message));
         }
     }
-    let erased = ["central", "ship1"].iter().all(|node| fleet.read(node, "inmsg.txt").is_empty());
-    let logged = fleet.read("central", "textlogging.log");
+    let erased = ["central", "ship1"].iter().all(|node| cast.read(node, "inmsg.txt").is_empty());
+    let logged = cast.read("central", "textlogging.log");
     stage.sees("central/textlogging.log:")?;
     stage.output(&logged)?;
     let seen = format!("{answered} of {sent} answered");
@@ -96,7 +96,7 @@ async fn examples(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<()> {
 
 /// Waits for the ends of `count` messages after the first `known`, and shows each as it arrives.
 async fn results(
-    fleet: &Fleet,
+    cast: &Cast,
     stage: &mut Stage,
     from: &str,
     known: usize,
@@ -108,13 +108,13 @@ async fn results(
     while ended.len() < count {
         let what = format!("{} messages from {from} end", count);
         let id = stage::eventually(&what, async || {
-            let messages = fleet.messages(from).await?;
+            let messages = cast.messages(from).await?;
             let mut new = messages.into_iter().skip(known);
             Ok(new.find(|message| message.finished_at.is_some() && !shown.contains(&message.id)).map(|found| found.id))
         })
         .await?;
         let took = since(stage, began);
-        let message = fleet.message(from, &id).await?;
+        let message = cast.message(from, &id).await?;
         show(stage, &message, took)?;
         shown.insert(id);
         ended.push(message);
@@ -148,17 +148,17 @@ fn is_answered(message: &MessageView) -> bool {
     }
 }
 
-async fn away(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<()> {
+async fn away(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()> {
     stage.scene("A node that is away")?;
     stage.does("kill ship2")?;
-    fleet.stop_node("ship2").await?;
-    let known = fleet.messages("central").await?.len();
+    cast.stop_node("ship2").await?;
+    let known = cast.messages("central").await?.len();
     stage.does("cat for-ship2.json >> central/inmsg.txt")?;
-    fleet.append("central", &command("ship2", "echo here I am"))?;
+    cast.append("central", &command("ship2", "echo here I am"))?;
     let (message, because) = stage::eventually("the message waits for ship2", async || {
-        let Some(message) = fleet.messages("central").await?.into_iter().nth(known) else { return Ok(None) };
-        let message = fleet.message("central", &message.id).await?;
-        let Some(peer) = fleet.peer("central", "ship2").await? else { return Ok(None) };
+        let Some(message) = cast.messages("central").await?.into_iter().nth(known) else { return Ok(None) };
+        let message = cast.message("central", &message.id).await?;
+        let Some(peer) = cast.peer("central", "ship2").await? else { return Ok(None) };
         let is_gone = matches!(&*peer.presence, "away" | "stopped");
         Ok((is_gone && message.reason.is_some()).then_some((message, peer.because)))
     })
@@ -169,9 +169,9 @@ async fn away(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<()> {
 
     stage.does("steward --node=ship2 &")?;
     let began = stage.now();
-    fleet.start_node("ship2").await?;
+    cast.start_node("ship2").await?;
     let ready = since(stage, began);
-    let message = results(fleet, stage, "central", known, 1, began).await?.remove(0);
+    let message = results(cast, stage, "central", known, 1, began).await?.remove(0);
     let took = since(stage, began);
     let seen =
         format!("{}, {} after its start, {} after it was ready", message.state, millis(took), millis(took - ready));
@@ -179,9 +179,9 @@ async fn away(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn sender_killed(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<()> {
+async fn sender_killed(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()> {
     stage.scene("kill -9 of the sender, with messages outstanding")?;
-    let known = fleet.messages("central").await?.len();
+    let known = cast.messages("central").await?.len();
     let ships = ["ship1", "ship2"];
     let batch = |numbers: std::ops::Range<usize>| -> String {
         let of_ship = |ship| numbers.clone().map(move |number| effect(ship, number));
@@ -189,23 +189,23 @@ async fn sender_killed(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<(
     };
     let before = OUTSTANDING * 4 / 5;
     stage.does(&format!("cat {}-commands.json >> central/inmsg.txt", 2 * before))?;
-    fleet.append("central", &batch(0..before))?;
+    cast.append("central", &batch(0..before))?;
     stage::eventually("some have run", async || {
-        Ok(ships.iter().all(|ship| effects(fleet, ship).len() >= 5).then_some(()))
+        Ok(ships.iter().all(|ship| effects(cast, ship).len() >= 5).then_some(()))
     })
     .await?;
     stage.does(&format!("cat {}-more.json >> central/inmsg.txt; kill -9 central", 2 * (OUTSTANDING - before)))?;
-    fleet.append("central", &batch(before..OUTSTANDING))?;
-    fleet.kill_node("central")?;
-    let ran: usize = ships.iter().map(|ship| effects(fleet, ship).len()).sum();
+    cast.append("central", &batch(before..OUTSTANDING))?;
+    cast.kill_node("central")?;
+    let ran: usize = ships.iter().map(|ship| effects(cast, ship).len()).sum();
     let total = 2 * OUTSTANDING;
     stage.sees(&format!("{ran} of {total} had run when central died"))?;
     stage.does("steward --node=central &")?;
     let began = stage.now();
-    fleet.start_node("central").await?;
+    cast.start_node("central").await?;
     stage.sees(&format!("central is back, {}", millis(since(stage, began))))?;
     let messages = stage::eventually("all messages end", async || {
-        let messages: Vec<MessageView> = fleet.messages("central").await?.into_iter().skip(known).collect();
+        let messages: Vec<MessageView> = cast.messages("central").await?.into_iter().skip(known).collect();
         let ended = messages.iter().filter(|message| message.finished_at.is_some()).count();
         Ok((messages.len() >= total && ended == messages.len()).then_some(messages))
     })
@@ -213,7 +213,7 @@ async fn sender_killed(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<(
     let done = messages.iter().filter(|message| message.state == "done").count();
     stage.sees(&format!("{done} of {total} done, {} later", millis(since(stage, began))))?;
     let expected: Vec<usize> = (0..OUTSTANDING).collect();
-    let all: Vec<Vec<usize>> = ships.iter().map(|ship| effects(fleet, ship)).collect();
+    let all: Vec<Vec<usize>> = ships.iter().map(|ship| effects(cast, ship)).collect();
     let executions: usize = all.iter().map(Vec::len).sum();
     stage.sees(&format!("ship1/effects and ship2/effects count {executions} executions"))?;
     let is_killed_in_time = ran < total;
@@ -232,21 +232,21 @@ async fn sender_killed(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<(
     Ok(())
 }
 
-async fn receiver_killed(fleet: &mut Fleet, stage: &mut Stage) -> anyhow::Result<()> {
+async fn receiver_killed(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()> {
     stage.scene("kill -9 of the receiver, in the middle of a command")?;
-    let known = fleet.messages("central").await?.len();
+    let known = cast.messages("central").await?.len();
     stage.does("cat slow.json >> central/inmsg.txt; kill -9 ship1")?;
-    fleet.append("central", &command("ship1", "echo begun >> slow; sleep 60; echo ended >> slow"))?;
-    stage::eventually("the command runs", async || Ok((!fleet.read("ship1", "slow").is_empty()).then_some(()))).await?;
-    fleet.kill_node("ship1")?;
+    cast.append("central", &command("ship1", "echo begun >> slow; sleep 60; echo ended >> slow"))?;
+    stage::eventually("the command runs", async || Ok((!cast.read("ship1", "slow").is_empty()).then_some(()))).await?;
+    cast.kill_node("ship1")?;
     stage.does("steward --node=ship1 &")?;
     let began = stage.now();
-    fleet.start_node("ship1").await?;
-    let message = results(fleet, stage, "central", known, 1, began).await?.remove(0);
+    cast.start_node("ship1").await?;
+    let message = results(cast, stage, "central", known, 1, began).await?.remove(0);
     let reason = message.reason.unwrap_or_default();
     stage.sees(&reason)?;
     stage.promise("a command cut short is reported as such", &*message.state, message.state == "interrupted");
-    let ran = fleet.read("ship1", "slow");
+    let ran = cast.read("ship1", "slow");
     let is_once = ran == "begun\n";
     stage.promise("and not run again", if is_once { "it began once" } else { "it did" }, is_once);
     Ok(())
@@ -265,6 +265,6 @@ fn effect(to: &str, number: usize) -> String {
 }
 
 /// The numbers that a ship wrote down.
-fn effects(fleet: &Fleet, ship: &str) -> Vec<usize> {
-    fleet.read(ship, "effects").lines().filter_map(|line| line.parse().ok()).collect()
+fn effects(cast: &Cast, ship: &str) -> Vec<usize> {
+    cast.read(ship, "effects").lines().filter_map(|line| line.parse().ok()).collect()
 }

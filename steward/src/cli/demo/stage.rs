@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::cli::fleet;
 use crate::cli::output::{self, Output};
 use crate::cli::table::Table;
 use crate::clock::Clock;
@@ -20,20 +21,9 @@ const OUTPUT_LINES: usize = 5;
 /// Looks until there is something to see.
 pub(super) async fn eventually<T>(
     what: &str,
-    mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+    look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
-    let looking = async {
-        loop {
-            if let Some(seen) = look().await? {
-                return Ok(seen);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    };
-    match tokio::time::timeout(LIMIT, looking).await {
-        Ok(seen) => seen,
-        Err(_) => anyhow::bail!("waited {} s in vain until {what}", LIMIT.as_secs()),
-    }
+    fleet::eventually(what, LIMIT, LOOK_AGAIN, look).await
 }
 
 /// The audience's side.

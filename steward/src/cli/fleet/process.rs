@@ -1,19 +1,27 @@
-//! A child process that never outlives the demo, unless it is told to.
+//! A child process that never outlives us, unless it is told to.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal};
 
-use super::stage;
+use super::eventually;
+
+/// How long a process may take to end after it was asked to.
+const END_LIMIT: Duration = Duration::from_secs(30);
+
+/// The pause between two looks whether it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(3);
 
 /// Lines of a log that are worth showing when something went wrong.
 const LAST_LINES: usize = 12;
 
-/// A child in a process group of its own, so that Ctrl-C reaches the demo alone; killed with its group on drop.
+/// A child in a process group of its own, so that Ctrl-C reaches us alone; killed with its group on drop.
+#[derive(Debug)]
 pub(super) struct Process {
     name: String,
     log: PathBuf,
@@ -22,16 +30,9 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it; what it prints is appended to `NAME.log` in the folder.
-    pub(super) fn start(name: &str, dir: &Path, command: &mut Command) -> anyhow::Result<Self> {
-        let log = dir.join(format!("{name}.log"));
-        let output = File::options().create(true).append(true).open(&log)?;
-        // What the user has set for nodes of theirs must not reach ours.
-        for (variable, _) in
-            std::env::vars_os().filter(|(variable, _)| variable.to_string_lossy().starts_with("STEWARD_"))
-        {
-            command.env_remove(variable);
-        }
+    /// Starts it; what it prints is appended to the log.
+    pub(super) fn start(name: &str, log: &Path, command: &mut Command) -> anyhow::Result<Self> {
+        let output = File::options().create(true).append(true).open(log)?;
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -39,27 +40,30 @@ impl Process {
             .process_group(0)
             .spawn()
             .with_context(|| format!("{name} ({}) can't be started", Path::new(command.get_program()).display()))?;
-        Ok(Self { name: name.to_owned(), log, child: Some(child) })
+        Ok(Self { name: name.to_owned(), log: log.to_owned(), child: Some(child) })
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
+    /// Its number.
     pub(super) fn id(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }
 
-    /// Fails if it has ended.
+    /// An error with the end of its log, if it has ended by itself.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
         match self.ended()? {
             None => Ok(()),
-            Some(status) => anyhow::bail!("{} ended by itself ({status})", self.name),
+            Some(status) => {
+                anyhow::bail!(
+                    "{} ended by itself ({status}); the end of its log:\n{}",
+                    self.name,
+                    last_words(&self.log)
+                )
+            }
         }
     }
 
     /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+    fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         let child = self.child.as_mut().context("nobody's child")?;
         Ok(child.try_wait()?)
     }
@@ -68,7 +72,7 @@ impl Process {
     pub(super) async fn stop(mut self) -> anyhow::Result<ExitStatus> {
         rustix::process::kill_process(self.pid()?, Signal::TERM)?;
         let what = format!("{} stops", self.name);
-        stage::eventually(&what, async || self.ended()).await
+        eventually(&what, END_LIMIT, LOOK_AGAIN, async || self.ended()).await
     }
 
     /// Ends it as a power cut would.
@@ -82,13 +86,6 @@ impl Process {
     /// Lets it go on without us.
     pub(super) fn leave(mut self) {
         self.child = None;
-    }
-
-    /// The end of its log.
-    pub(super) fn last_words(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
 
     fn pid(&self) -> anyhow::Result<Pid> {
@@ -107,4 +104,11 @@ impl Drop for Process {
         }
         child.wait().map(drop).unwrap_or_default();
     }
+}
+
+/// The end of a log.
+pub(super) fn last_words(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }

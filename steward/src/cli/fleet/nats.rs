@@ -1,13 +1,22 @@
-//! Where the demo finds a nats-server, and how it gets a port of its own. It never fetches one: `scripts/nats-server`
-//! does.
+//! Where a nats-server is found on this machine, and how it gets a port of its own. It is never fetched here:
+//! `scripts/nats-server` does that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::eventually;
+use super::keeper::Keeper;
 use super::process::Process;
+
+/// How long a server may take until it says where it listens.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// The pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(3);
 
 /// Where Debian puts servers; not on everyone's PATH.
 const BEYOND_PATH: [&str; 2] = ["/usr/local/sbin", "/usr/sbin"];
@@ -19,6 +28,7 @@ no nats-server here: it is in none of $NATS_SERVER_BIN, PATH, .tools/. One of th
   export NATS_SERVER_BIN=/path/to/nats-server      # from https://github.com/nats-io/nats-server/releases";
 
 /// A nats-server that can be started.
+#[derive(Debug)]
 pub(super) struct Server {
     binary: PathBuf,
     /// What it says of itself, e.g. `2.15.1`.
@@ -40,18 +50,21 @@ impl Server {
         Ok(Self { binary, version })
     }
 
-    /// Starts it on a free port of the loopback interface. It writes the port into a file in the folder.
-    pub(super) fn start(&self, dir: &Path) -> anyhow::Result<Process> {
+    /// Starts it on a free port of the loopback interface; its process and its address. Its files lie in the folder.
+    pub(super) async fn start(&self, folder: &Path, keeper: &Keeper) -> anyhow::Result<(Process, String)> {
         let mut command = Command::new(&self.binary);
-        // The server chooses the port itself, so that nobody can take it in between.
-        command.args(["--addr", "127.0.0.1", "--port", "-1", "--ports_file_dir"]).arg(dir);
-        Process::start("nats-server", dir, &mut command)
-    }
-
-    /// The address of a server that was started; `None` while it has none.
-    pub(super) fn address(&self, dir: &Path, id: u32) -> Option<String> {
+        // The server chooses the port itself, so that nobody can take it in between, and writes it into a file.
+        command.args(["--addr", "127.0.0.1", "--port", "-1", "--ports_file_dir"]).arg(folder);
+        keeper.mark(&mut command);
+        let mut process = Process::start("nats-server", &folder.join("nats-server.log"), &mut command)?;
         let name = self.binary.file_name().unwrap_or_default().to_string_lossy();
-        address(&fs::read(dir.join(format!("{name}_{id}.ports"))).ok()?)
+        let ports = folder.join(format!("{name}_{}.ports", process.id()));
+        let address = eventually("nats-server says where it listens", START_LIMIT, LOOK_AGAIN, async || {
+            process.check()?;
+            Ok(fs::read(&ports).ok().and_then(|text| address(&text)))
+        })
+        .await?;
+        Ok((process, address))
     }
 }
 
