@@ -39,13 +39,13 @@ pub(super) async fn measure(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<F
         Figure::rate(format!("{what} for an absent node: accepted"), total, accepting)
             .at_least(20_000.0)
             .beside(&store.accepts),
-        Figure::memory("  peak memory of the sender, accepting", waiting.peak).at_most(100.0),
+        Figure::memory("  peak RSS of the sender, accepting", waiting.peak).at_most(100.0),
         Figure::time("  restart of the sender to ready", restart).at_most(1000.0).beside(&store.open),
         Figure::rate("  drained once the node is there", total, draining)
             .at_least(30_000.0)
             .beside(&bare)
             .beside(&store.both),
-        Figure::memory("  peak memory of the sender, draining", sender.peak).at_most(100.0),
-        Figure::memory("  peak memory of the receiver, draining", receiver.peak).at_most(100.0),
+        Figure::memory("  peak RSS of the sender, draining", sender.peak).at_most(100.0),
+        Figure::memory("  peak RSS of the receiver, draining", receiver.peak).at_most(100.0),
     ])
 }

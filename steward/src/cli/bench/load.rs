@@ -131,8 +131,8 @@ pub(super) async fn burst(fleet: &Fleet) -> anyhow::Result<Vec<Figure>> {
     drained(&central).await?;
     let (sender, receiver) = (Usage::of(&central)?, Usage::of(&ships[0])?);
     Ok(vec![
-        Figure::memory("10,000 at once: peak memory, sender", sender.peak).at_most(40.0),
-        Figure::memory("10,000 at once: peak memory, receiver", receiver.peak).at_most(40.0),
+        Figure::memory("10,000 at once: peak RSS of the sender", sender.peak).at_most(40.0),
+        Figure::memory("10,000 at once: peak RSS of the receiver", receiver.peak).at_most(40.0),
     ])
 }
 
