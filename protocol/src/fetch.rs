@@ -21,9 +21,7 @@ const QUICK_MS: u64 = 1000;
 /// One result whose output is on its way.
 #[derive(Debug)]
 pub(crate) struct Fetch {
-    pub(crate) peer: usize,
-    pub(crate) from: NodeName,
-    pub(crate) ticket: Ticket,
+    pub(crate) source: Source,
     pub(crate) outcome: Arc<Outcome>,
     /// The stream that is being fetched.
     stream: Stream,
@@ -43,6 +41,16 @@ pub(crate) struct Fetch {
     active: bool,
 }
 
+/// Who has an output.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) peer: usize,
+    pub(crate) name: NodeName,
+    /// The process that told of it last.
+    pub(crate) incarnation: Incarnation,
+    pub(crate) ticket: Ticket,
+}
+
 /// All results whose output is on its way.
 #[derive(Debug, Default)]
 pub(crate) struct Fetches {
@@ -55,27 +63,29 @@ pub(crate) struct Fetches {
 impl Fetches {
     /// Whether any output of this peer is on its way.
     pub(crate) fn wants(&self, peer: usize) -> bool {
-        self.all.values().any(|fetch| fetch.peer == peer)
+        self.all.values().any(|fetch| fetch.source.peer == peer)
     }
 
-    /// Starts to fetch the output of a message; nothing if it is under way.
+    /// Starts to fetch the output of a message from a process that has told of it. If that is under way, only notes who
+    /// else has it: the process that we speak with is the one to ask.
     pub(crate) fn start(
         &mut self,
         id: MessageId,
-        peer: usize,
-        from: &NodeName,
-        ticket: Ticket,
+        source: Source,
         outcome: Arc<Outcome>,
+        live: Option<Incarnation>,
         ctx: &mut Ctx,
     ) {
-        if self.all.contains_key(&id) {
+        if let Some(fetch) = self.all.get_mut(&id) {
+            let better = Some(source.incarnation) == live || Some(fetch.source.incarnation) != live;
+            if fetch.outcome == outcome && better {
+                fetch.turn_to(id, source, ctx);
+            }
             return;
         }
         let stream = if outcome.stdout.is_bulk() { Stream::Stdout } else { Stream::Stderr };
         let fetch = Fetch {
-            peer,
-            from: from.clone(),
-            ticket,
+            source,
             outcome,
             stream,
             have: None,
@@ -145,7 +155,7 @@ impl Fetches {
 
     /// We speak with the peer again: what could not be asked for is asked for now.
     pub(crate) fn resume(&mut self, peer: usize, live: Option<Incarnation>, ctx: &mut Ctx) {
-        let held_up = self.all.values_mut().filter(|fetch| fetch.peer == peer && fetch.active && fetch.held_up);
+        let held_up = self.all.values_mut().filter(|fetch| fetch.source.peer == peer && fetch.active && fetch.held_up);
         for fetch in held_up.filter(|fetch| fetch.have.is_some()) {
             fetch.ask(live, ctx);
         }
@@ -180,6 +190,13 @@ impl Fetches {
         Some((fetch, outcome))
     }
 
+    /// The peer is another store now: the output of this message went with the old one, unless it is the new one's.
+    pub(crate) fn lost(&mut self, id: MessageId, live: Option<Incarnation>, ctx: &mut Ctx) -> Option<Arc<Outcome>> {
+        self.all.get(&id).filter(|fetch| Some(fetch.source.incarnation) != live)?;
+        let (_, outcome) = self.give_up(id, "its output was lost with the node's store", ctx)?;
+        Some(outcome)
+    }
+
     /// The output can't be had any more; how the message ended is known all the same.
     pub(crate) fn give_up(&mut self, id: MessageId, why: &str, ctx: &mut Ctx) -> Option<(Fetch, Arc<Outcome>)> {
         let fetch = self.remove(id, ctx)?;
@@ -208,22 +225,33 @@ impl Fetches {
 }
 
 impl Fetch {
+    /// Goes on with what another process has of the same output.
+    fn turn_to(&mut self, id: MessageId, source: Source, ctx: &mut Ctx) {
+        let same = self.source.ticket == source.ticket;
+        self.source = source;
+        if self.active && !same {
+            self.have = None;
+            self.asked_to = 0;
+            self.open(id, ctx);
+        }
+    }
+
     fn open(&mut self, id: MessageId, ctx: &mut Ctx) {
-        let (stream, from, ticket) = (self.stream, self.from.clone(), self.ticket);
+        let (stream, from, ticket) = (self.stream, self.source.name.clone(), self.source.ticket);
         let len = self.outcome.stream(stream).len;
         ctx.effect(Effect::Receive { id, stream, from, ticket, len });
         ctx.timers.set(Timer::Fetch(id), ctx.now.mono.after(FETCH_TIMEOUT));
     }
 
     fn ask(&mut self, live: Option<Incarnation>, ctx: &mut Ctx) {
-        let (ticket, stream) = (self.ticket, self.stream);
+        let (ticket, stream) = (self.source.ticket, self.stream);
         let offset = self.have.unwrap_or(0);
         let len = self.piece.min(self.outcome.stream(stream).len - offset);
         self.asked_to = offset + len;
         self.since = ctx.now.mono;
         self.held_up = live.is_none();
         if live.is_some() {
-            ctx.control(&self.from, live, Control::Ask { ticket, stream, offset, len });
+            ctx.control(&self.source.name, live, Control::Ask { ticket, stream, offset, len });
         }
     }
 }

@@ -103,7 +103,7 @@ impl Node {
             }
             Event::Sealed { id, stream, whole } => {
                 if let Some((fetch, outcome)) = self.fetches.sealed(id, stream, whole, &mut self.ctx) {
-                    self.end_fetched(id, fetch.peer, Some(fetch.ticket), outcome);
+                    self.end_fetched(id, fetch.source.peer, Some(fetch.source.ticket), outcome);
                 }
             }
         }
@@ -119,7 +119,7 @@ impl Node {
     }
 
     fn fetching_from(&self, id: MessageId) -> Option<Incarnation> {
-        self.peers.live(self.fetches.all.get(&id)?.peer)
+        self.peers.live(self.fetches.all.get(&id)?.source.peer)
     }
 
     fn tell(&mut self, tickets: &[Ticket]) {
@@ -297,8 +297,7 @@ impl Node {
         let Change::Live { lost } = change else { return };
         if lost {
             for id in self.outbox.lost(peer, &mut self.ctx) {
-                let why = "its output was lost with the node's store";
-                if let Some((_, outcome)) = self.fetches.give_up(id, why, &mut self.ctx) {
+                if let Some(outcome) = self.fetches.lost(id, self.peers.live(peer), &mut self.ctx) {
                     self.end_fetched(id, peer, None, outcome);
                 }
             }

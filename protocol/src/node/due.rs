@@ -30,7 +30,7 @@ impl Node {
             Timer::Fetch(id) => {
                 let live = self.fetching_from(id);
                 self.fetches.timer(id, live, &mut self.ctx);
-                if let Some(peer) = self.fetches.all.get(&id).map(|fetch| fetch.peer) {
+                if let Some(peer) = self.fetches.all.get(&id).map(|fetch| fetch.source.peer) {
                     self.peers.want(peer, &mut self.ctx);
                 }
             }

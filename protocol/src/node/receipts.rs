@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use super::Node;
 use crate::event::{Control, Receipts, Ticket};
-use crate::message::{MessageId, Seq};
+use crate::fetch::Source;
+use crate::message::{Incarnation, MessageId, Seq};
 use crate::outcome::{Final, Outcome, Progress, Receipt, State};
 use crate::planted::{Bug, planted};
 use crate::step::Effect;
+
+/// Who tells, and the number under which he has the message.
+type Told = (Incarnation, Ticket);
 
 impl Node {
     pub(super) fn receipts(&mut self, receipts: Receipts) {
@@ -21,7 +25,7 @@ impl Node {
         let writes_before = self.ctx.step.writes.len();
         let (mut confirm, mut touched) = (Vec::new(), Vec::new());
         for (ticket, receipt) in receipts {
-            if let Some((lane, over)) = self.receipt(peer, ticket, receipt) {
+            if let Some((lane, over)) = self.receipt(peer, (incarnation, ticket), receipt) {
                 if over && ticket != Ticket(0) {
                     confirm.push(ticket);
                 }
@@ -44,7 +48,7 @@ impl Node {
 
     /// Answers with the message's lane, and whether the receiver can forget the message; none where it is not known
     /// whether the message is still open.
-    fn receipt(&mut self, peer: usize, ticket: Ticket, receipt: Receipt) -> Option<(Option<usize>, bool)> {
+    fn receipt(&mut self, peer: usize, told: Told, receipt: Receipt) -> Option<(Option<usize>, bool)> {
         let oldest = || self.outbox.index.values().next().copied().filter(|_| planted(Bug::ReceiptForAnother));
         let Some((lane, seq)) = oldest().or_else(|| self.outbox.index.get(&receipt.id).copied()) else {
             // Not open in any window: it has ended, unless a part of our lanes is on disk only.
@@ -57,14 +61,14 @@ impl Node {
             Progress::Stored => self.outbox.acked(lane, seq, State::Stored, &mut self.ctx),
             Progress::Running => self.outbox.acked(lane, seq, State::Running, &mut self.ctx),
             Progress::Final(outcome) => {
-                return Some((Some(lane), self.final_receipt(lane, seq, ticket, outcome)));
+                return Some((Some(lane), self.final_receipt(lane, seq, told, outcome)));
             }
         }
         Some((Some(lane), false))
     }
 
     /// Whether the result is complete here.
-    fn final_receipt(&mut self, lane: usize, seq: Seq, ticket: Ticket, outcome: Outcome) -> bool {
+    fn final_receipt(&mut self, lane: usize, seq: Seq, (incarnation, ticket): Told, outcome: Outcome) -> bool {
         let outcome = Arc::new(outcome);
         if !outcome.stdout.is_bulk() && !outcome.stderr.is_bulk() {
             self.outbox.end(lane, seq, outcome, &mut self.ctx);
@@ -73,8 +77,9 @@ impl Node {
         self.outbox.fetching(lane, seq, &mut self.ctx);
         let this = &self.outbox.lanes[lane];
         let Some(outgoing) = this.window.get(&seq) else { return false };
-        let (id, peer, from) = (outgoing.message.id, this.peer, this.row.lane.peer.clone());
-        self.fetches.start(id, peer, &from, ticket, outcome, &mut self.ctx);
+        let (id, peer, name) = (outgoing.message.id, this.peer, this.row.lane.peer.clone());
+        let source = Source { peer, name, incarnation, ticket };
+        self.fetches.start(id, source, outcome, self.peers.live(peer), &mut self.ctx);
         false
     }
 
