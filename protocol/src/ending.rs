@@ -186,7 +186,9 @@ impl Outbox {
                         this.unacked -= 1;
                     }
                     outgoing.taken = false;
-                    outgoing.due = ctx.now.mono;
+                    // What was sent to the lost store was an attempt like any other; this one has its whole time.
+                    let timeout = outgoing.message.options.timeout;
+                    outgoing.due = if outgoing.limited() { ctx.now.mono.after(timeout) } else { ctx.now.mono };
                     self.note(lane, seq, State::Queued, Some("its receiver's store is gone"), ctx);
                 } else {
                     let outcome = self.lost_outcome(lane, ctx);
