@@ -1,5 +1,6 @@
-//! Final receipts that their senders have not confirmed. They are repeated until they are: when the sender shows itself,
-//! when our link comes back, and after a pause that grows.
+//! Receipts that their senders have to answer: final ones, until they are confirmed, and those of messages that wait for
+//! one that has not come, until it comes. They are repeated: when the sender shows itself, when our link comes back, and
+//! after a pause that grows. Each waits for its own answer; that others are answered meanwhile says nothing of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +11,14 @@ use crate::message::Epoch;
 use crate::name::NodeName;
 use crate::planted::{Bug, planted};
 use crate::retry::doubled;
+use crate::time::Mono;
 use crate::timers::Timer;
 
 /// What is owed to one store of one sender.
 #[derive(Debug)]
 struct Account {
-    /// Told, not confirmed.
-    told: BTreeSet<Ticket>,
+    /// Told, not confirmed; and when each is told again.
+    told: BTreeMap<Ticket, Mono>,
     /// Not told yet: too many are on their way, or we have just started.
     untold: BTreeSet<Ticket>,
     /// Repetitions in a row that brought nothing.
@@ -37,7 +39,7 @@ impl Owed {
         if let Some(index) = self.by_sender.get(&(sender.clone(), epoch)) {
             return *index;
         }
-        let (told, untold) = (BTreeSet::new(), BTreeSet::new());
+        let (told, untold) = (BTreeMap::new(), BTreeSet::new());
         let account = Account { told, untold, failures: 0 };
         let index = self.free.pop().unwrap_or(self.accounts.len());
         match self.accounts.get_mut(index) {
@@ -58,14 +60,15 @@ impl Owed {
     pub(crate) fn owe(&mut self, sender: &NodeName, epoch: Epoch, ticket: Ticket, ctx: &mut Ctx) -> bool {
         let index = self.account(sender, epoch);
         let account = &mut self.accounts[index];
+        let again = ctx.now.mono.after(CONFIRM_TIMEOUT);
         if !ctx.timers.is_set(Timer::Owed(index)) {
-            ctx.timers.set(Timer::Owed(index), ctx.now.mono.after(CONFIRM_TIMEOUT));
+            ctx.timers.set(Timer::Owed(index), again);
         }
         if !ctx.link || account.told.len() >= RECEIPTS_UNCONFIRMED_MAX {
             account.untold.insert(ticket);
             return false;
         }
-        account.told.insert(ticket);
+        account.told.insert(ticket, again);
         true
     }
 
@@ -75,14 +78,17 @@ impl Owed {
         let account = &mut self.accounts[index];
         account.told.remove(&ticket);
         account.untold.remove(&ticket);
-        account.failures = 0;
+        let silent = std::mem::take(&mut account.failures) > 0;
         if account.told.is_empty() && account.untold.is_empty() {
             ctx.timers.cancel(Timer::Owed(index));
         } else if account.told.is_empty() {
             // Everything that was on its way has arrived: the next ones needn't wait.
             ctx.timers.set(Timer::Owed(index), ctx.now.mono);
-        } else {
-            ctx.timers.set(Timer::Owed(index), ctx.now.mono.after(CONFIRM_TIMEOUT));
+        } else if silent {
+            // The sender answers again: what else it has not answered needn't wait for the end of a long pause.
+            let soon = ctx.now.mono.after(CONFIRM_TIMEOUT);
+            account.told.values_mut().for_each(|again| *again = soon.min(*again));
+            ctx.timers.set_earlier(Timer::Owed(index), soon);
         }
     }
 
@@ -90,7 +96,7 @@ impl Owed {
     pub(crate) fn shown(&mut self, sender: &NodeName, epoch: Epoch, ctx: &mut Ctx) -> Vec<Ticket> {
         let Some(index) = self.by_sender.get(&(sender.clone(), epoch)).copied() else { return Vec::new() };
         self.accounts[index].failures = 0;
-        self.repeat(index, ctx)
+        self.repeat(index, true, ctx)
     }
 
     /// Our link is back: everybody is told again.
@@ -98,34 +104,44 @@ impl Owed {
         let mut tickets = Vec::new();
         for index in 0..self.accounts.len() {
             self.accounts[index].failures = 0;
-            tickets.extend(self.repeat(index, ctx));
+            tickets.extend(self.repeat(index, true, ctx));
         }
         tickets
     }
 
-    /// No confirmation came: what is to be told again.
+    /// The time of some is over: what is to be told again, or at last.
     pub(crate) fn timer(&mut self, index: usize, ctx: &mut Ctx) -> Vec<Ticket> {
-        if !self.accounts[index].told.is_empty() {
+        if self.accounts[index].told.values().any(|again| *again <= ctx.now.mono) {
             self.accounts[index].failures += 1;
         }
-        self.repeat(index, ctx)
+        self.repeat(index, false, ctx)
     }
 
-    fn repeat(&mut self, index: usize, ctx: &mut Ctx) -> Vec<Ticket> {
+    /// What is told again now: all of it, or that whose time is over.
+    fn repeat(&mut self, index: usize, all: bool, ctx: &mut Ctx) -> Vec<Ticket> {
         let account = &mut self.accounts[index];
         if !ctx.link || planted(Bug::ReceiptsNotRepeated) {
             return Vec::new();
         }
         while account.told.len() < RECEIPTS_UNCONFIRMED_MAX {
             let Some(ticket) = account.untold.pop_first() else { break };
-            account.told.insert(ticket);
+            account.told.insert(ticket, ctx.now.mono);
         }
-        if account.told.is_empty() {
-            return Vec::new();
+        let Some(mut next) = account.told.values().min().copied() else { return Vec::new() };
+        let mut tickets = Vec::new();
+        if all || next <= ctx.now.mono {
+            let pause = ctx.rng.jitter(doubled(CONFIRM_TIMEOUT, account.failures, BACKOFF_MAX));
+            next = ctx.now.mono.after(pause);
+            for (ticket, again) in &mut account.told {
+                if all || *again <= ctx.now.mono {
+                    *again = ctx.now.mono.after(pause);
+                    tickets.push(*ticket);
+                }
+                next = next.min(*again);
+            }
         }
-        let pause = ctx.rng.jitter(doubled(CONFIRM_TIMEOUT, account.failures, BACKOFF_MAX));
-        ctx.timers.set(Timer::Owed(index), ctx.now.mono.after(pause));
-        account.told.iter().copied().collect()
+        ctx.timers.set(Timer::Owed(index), next);
+        tickets
     }
 
     /// The sender has nothing to say about this store of its any more.
@@ -138,7 +154,7 @@ impl Owed {
         }
     }
 
-    /// How many results are not confirmed.
+    /// How many are not answered.
     pub(crate) fn count(&self) -> usize {
         self.accounts.iter().map(|account| account.told.len() + account.untold.len()).sum()
     }
