@@ -234,7 +234,8 @@ pub enum Control {
     },
     /// The answer to a probe, or to something that was meant for somebody else.
     Hello(Hello),
-    /// The results under these numbers are stored; they can be forgotten.
+    /// The messages under these numbers have ended for their sender: results are stored there and can be forgotten, and
+    /// what has not started is not started.
     Confirm(Vec<Ticket>),
     /// Don't start this message, or stop it. Repeated until its final receipt is there.
     Cancel {

@@ -44,6 +44,8 @@ pub(crate) struct InLane {
     pub(crate) running: usize,
     /// Everything below is accounted for; see `order.rs`.
     pub(crate) ready: Seq,
+    /// The first that waits, where it waits for one that has not come: its receipt is owed.
+    pub(crate) stuck: Option<Ticket>,
 }
 
 impl InLane {
@@ -94,7 +96,7 @@ impl Inbox {
     pub(crate) fn insert_lane(&mut self, key: InKey, seen: Seen) {
         let (lane, epoch) = key.clone();
         let (entries, waiting) = (BTreeMap::new(), BTreeSet::new());
-        self.lanes.insert(key, InLane { lane, epoch, seen, entries, waiting, running: 0, ready: Seq(1) });
+        self.lanes.insert(key, InLane { lane, epoch, seen, entries, waiting, running: 0, ready: Seq(1), stuck: None });
     }
 
     fn restore(&mut self, row: InboxRow, facts: Facts, ctx: &mut Ctx) {

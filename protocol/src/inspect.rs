@@ -145,7 +145,8 @@ impl Node {
 
     /// Results that wait for their sender's confirmation.
     pub fn unconfirmed(&self) -> usize {
-        self.inbox.owed.count()
+        let stuck = self.inbox.lanes.values().filter(|lane| lane.stuck.is_some()).count();
+        self.inbox.owed.count().saturating_sub(stuck)
     }
 
     /// Whether the broker can be reached.

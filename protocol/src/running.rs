@@ -14,8 +14,10 @@ use crate::step::{Effect, InState, Report, Run, Write};
 
 /// What the first waiting message of a lane may do now.
 enum Next {
-    /// Nothing: it waits for another of its lane, or there is none.
+    /// Nothing: it waits for another of its lane to end, or there is none.
     Wait,
+    /// Nothing: it waits for another of its lane that has not come.
+    Gap(Ticket),
     /// The node runs too many: it starts when one of them has ended.
     HeldBack,
     /// Its deadline has passed.
@@ -28,7 +30,7 @@ impl InLane {
     fn next(&mut self, extra: usize, ctx: &Ctx) -> Next {
         let Some(first) = self.waiting.first().copied() else { return Next::Wait };
         if !self.in_order(first) {
-            return Next::Wait;
+            return self.entries.get(&first).map_or(Next::Wait, |incoming| Next::Gap(incoming.ticket));
         }
         let Some(incoming) = self.entries.get(&first) else { return Next::Wait };
         let options = &incoming.message.options;
@@ -66,8 +68,14 @@ impl Inbox {
     pub(crate) fn start(&mut self, key: &InKey, ctx: &mut Ctx) {
         while !self.stopping {
             let Some(lane) = self.lanes.get_mut(key) else { return };
-            match lane.next(self.extra, ctx) {
-                Next::Wait => return,
+            let next = lane.next(self.extra, ctx);
+            let stuck = if let Next::Gap(ticket) = next { Some(ticket) } else { None };
+            if lane.stuck != stuck {
+                self.stuck(key, stuck, ctx);
+                continue;
+            }
+            match next {
+                Next::Wait | Next::Gap(_) => return,
                 Next::HeldBack => {
                     self.held_back.insert(key.clone());
                     return;
@@ -87,6 +95,26 @@ impl Inbox {
                 Next::Start(batch) => self.run(key, &batch, ctx),
             }
         }
+    }
+
+    /// Another message is the lane's first that waits for one that has not come, or none is. Its receipt is owed like a
+    /// final one: a sender that is an old copy of itself, or has closed the message while our store was away, does not
+    /// know it any more and would never bring what is missing; it answers with a confirmation, and the message is closed
+    /// here, too.
+    fn stuck(&mut self, key: &InKey, stuck: Option<Ticket>, ctx: &mut Ctx) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let before = std::mem::replace(&mut lane.stuck, stuck);
+        if let Some(before) = before.filter(|before| !self.has_ended(*before)) {
+            self.owed.confirmed(&key.0.peer, key.1, before, ctx);
+        }
+        if let Some(ticket) = stuck {
+            self.owed.owe(&key.0.peer, key.1, ticket, ctx);
+        }
+    }
+
+    fn has_ended(&self, ticket: Ticket) -> bool {
+        let place = self.tickets.get(&ticket).and_then(|(key, seq)| self.lanes.get(key)?.entries.get(seq));
+        place.is_some_and(|incoming| matches!(incoming.state, InState::Finished(_)))
     }
 
     fn run(&mut self, key: &InKey, batch: &[Seq], ctx: &mut Ctx) {

@@ -1,0 +1,88 @@
+//! What a sender does with what it has sent when its receiver comes back with another store.
+
+use std::time::Duration;
+
+use protocol::event::{Event, Occasion};
+use protocol::message::{Epoch, Incarnation, MessageId, Options};
+use protocol::outcome::{Final, Progress, Stream};
+use protocol::step::Effect;
+
+use crate::harness::{PROCESS, Rig, STORE, other, with_output};
+
+/// The receiver's store after the one that is lost, and the process that has it.
+const NEW_STORE: Epoch = Epoch(13);
+const NEW_PROCESS: Incarnation = Incarnation(14);
+
+/// The receiver comes back with another store, and is believed.
+fn comes_back(rig: &mut Rig) {
+    rig.step(Event::NoResponders(other()));
+    rig.announce(NEW_STORE, NEW_PROCESS, Occasion::Up);
+    rig.answer_probe(NEW_STORE, NEW_PROCESS);
+}
+
+/// An output goes with the store that has it, and with no other. (Seed 4004146)
+#[test]
+fn an_output_of_which_the_new_store_has_told_is_not_given_up_with_the_old_one() {
+    for told_by_new_store in [false, true] {
+        let mut rig = Rig::new();
+        rig.submit(1, Options::default());
+        rig.answer_probe(STORE, PROCESS);
+        rig.told(STORE, PROCESS, vec![(5, 1, Progress::Final(with_output(1000)))]);
+        rig.step(Event::NoResponders(other()));
+        rig.announce(NEW_STORE, NEW_PROCESS, Occasion::Up);
+        if told_by_new_store {
+            rig.told(NEW_STORE, NEW_PROCESS, vec![(6, 1, Progress::Final(with_output(1000)))]);
+        }
+        rig.answer_probe(NEW_STORE, NEW_PROCESS);
+        if told_by_new_store {
+            assert_eq!(rig.results(), []);
+            let asks_for = |ticket| {
+                let receive =
+                    |(_, effect): &(u64, Effect)| matches!(effect, Effect::Receive { ticket: t, .. } if t.0 == ticket);
+                rig.effects.iter().any(receive)
+            };
+            assert!(asks_for(5) && asks_for(6), "the file is opened again for what the new store has");
+            rig.step(Event::Sealed { id: MessageId(1), stream: Stream::Stdout, whole: true });
+        }
+        let results = rig.results();
+        assert_eq!((results.len(), results[0].1.state), (1, Final::Done));
+        assert_eq!(results[0].1.stdout.truncated, !told_by_new_store);
+    }
+}
+
+/// A message that goes out again because its receiver's store is gone has its time, although its attempts to the lost
+/// store were all that it had. (Seed 4010261)
+#[test]
+fn what_goes_out_again_to_a_new_store_has_its_whole_time() {
+    let mut rig = Rig::new();
+    let options = Options { rerun: true, timeout: Duration::from_secs(3), ..Options::default() };
+    for number in 1..=200 {
+        rig.submit(number, Options { retries: 1, ..options.clone() });
+        if number == 1 {
+            rig.answer_probe(STORE, PROCESS);
+        }
+        rig.told(STORE, PROCESS, vec![(number as u64, number, Progress::Stored)]);
+    }
+    // One that never gets its receipt: each attempt in vain halves how many may be on their way.
+    rig.submit(201, options);
+    for _ in 0..2 {
+        rig.pass(Duration::from_secs(4));
+        rig.answer_probe(STORE, PROCESS);
+    }
+    rig.clear();
+    comes_back(&mut rig);
+    let first = rig.published();
+    assert!(first.len() < 200, "{} are on their way", first.len());
+    // The others wait, and for a moment nobody is there.
+    rig.step(Event::NoResponders(other()));
+    assert_eq!(rig.results(), [], "given up without an attempt");
+    rig.announce(NEW_STORE, NEW_PROCESS, Occasion::Up);
+    rig.answer_probe(NEW_STORE, NEW_PROCESS);
+    for number in 1..=201 {
+        rig.told(NEW_STORE, NEW_PROCESS, vec![(number as u64, number, Progress::Stored)]);
+    }
+    let mut published = rig.published();
+    published.sort_unstable();
+    published.dedup();
+    assert_eq!((published.len(), rig.results().len()), (201, 0));
+}
