@@ -46,6 +46,7 @@ impl Inbox {
             let Some(lane) = self.lanes.remove(&key) else { continue };
             for incoming in lane.entries.into_values() {
                 self.tickets.remove(&incoming.ticket);
+                self.deadlines.remove(&incoming);
                 if !incoming.stored {
                     self.held -= incoming.message.body.len();
                 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::ctx::Ctx;
 use crate::event::{Envelope, Facts, Item, Ticket, Verdict};
+use crate::expiring::Deadlines;
 use crate::limits::{INBOX_BODIES_BYTES_MAX, INBOX_LANE_MESSAGES_MAX, SEEN_RANGES_MAX};
 use crate::message::{Body, Epoch, Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
@@ -72,6 +73,8 @@ pub(crate) struct Inbox {
     pub(crate) held_back: BTreeSet<InKey>,
     /// Final receipts that are not confirmed.
     pub(crate) owed: Owed,
+    /// Deadlines of what waits.
+    pub(crate) deadlines: Deadlines,
     /// Whether this process is about to stop, so that nothing may start.
     pub(crate) stopping: bool,
     /// The last number of each NACK lane, in memory only: a copy of a message is dropped while this process lives.
@@ -90,6 +93,7 @@ impl Inbox {
         for (row, facts) in snapshot.inbox.drain(..) {
             inbox.restore(row, facts, ctx);
         }
+        inbox.deadlines.arm(ctx);
         inbox
     }
 
@@ -139,6 +143,7 @@ impl Inbox {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         if incoming.state == InState::Stored {
             lane.waiting.insert(seq);
+            self.deadlines.add(&incoming);
         }
         if !incoming.stored {
             self.held += incoming.message.body.len();
@@ -167,6 +172,7 @@ impl Inbox {
         for (item, verdict) in items.into_iter().zip(verdicts) {
             news |= self.arrived(&key, item, verdict, ctx);
         }
+        self.deadlines.arm(ctx);
         // Whoever waits for his turn needs this news after a restart, too: nobody will bring it again.
         if let Some(lane) = self.lanes.get_mut(&key).filter(|_| news)
             && lane.waits_for_others()
@@ -261,10 +267,9 @@ impl Inbox {
             if runs {
                 continue;
             }
-            if let Some(incoming) = lane.entries.remove(&seq)
-                && !incoming.stored
-            {
-                self.held -= incoming.message.body.len();
+            if let Some(incoming) = lane.entries.remove(&seq) {
+                self.held -= if incoming.stored { 0 } else { incoming.message.body.len() };
+                self.deadlines.remove(&incoming);
             }
             lane.waiting.remove(&seq);
             lane.seen.insert(seq, seq);

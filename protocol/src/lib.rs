@@ -55,6 +55,8 @@ mod closing;
 
 mod running;
 
+mod expiring;
+
 mod owed;
 
 mod seen;

@@ -93,8 +93,8 @@ pub const FETCH_TRIES_MAX: u32 = 3;
 /// Lanes of NACK messages whose last number a receiver remembers (in memory); beyond, the memory starts anew.
 pub const NACK_LANES_MAX: usize = 4096;
 
-/// The pause between two sweeps while more deadlines have passed than one sweep brings.
+/// The pause between two sweeps while more deadlines have passed than one sweep brings; in the inbox, too.
 pub const SWEEP_PAUSE: Duration = Duration::from_millis(100);
 
-/// Messages that one sweep for passed deadlines brings at most.
+/// Messages that one sweep for passed deadlines brings at most; and those that end at once in the inbox.
 pub const SWEEP_MESSAGES_MAX: usize = 1024;

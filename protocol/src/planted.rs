@@ -28,13 +28,15 @@ pub enum Bug {
     InterruptedRunsAgain,
     /// A deadline keeps nothing from starting.
     DeadlineIgnored,
+    /// A message that waits is told as expired when its turn comes, and not before.
+    ExpiredAtItsTurn,
     /// A final receipt is told once.
     ReceiptsNotRepeated,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DedupInMemoryOnly,
         Self::FloorTooHigh,
         Self::IncarnationIgnored,
@@ -47,6 +49,7 @@ impl Bug {
         Self::NoRetry,
         Self::InterruptedRunsAgain,
         Self::DeadlineIgnored,
+        Self::ExpiredAtItsTurn,
         Self::ReceiptsNotRepeated,
     ];
 }

@@ -37,11 +37,7 @@ impl InLane {
         if (!options.parallel && self.running > 0) || self.running >= RUNNING_PER_LANE_MAX {
             return Next::Wait;
         }
-        let expired = |seq: &Seq| {
-            let deadline = self.entries.get(seq).and_then(|incoming| incoming.message.options.deadline);
-            deadline.is_some_and(|deadline| deadline < ctx.now.wall) && !planted(Bug::DeadlineIgnored)
-        };
-        if expired(&first) {
+        if incoming.is_late(ctx) {
             return Next::Expired(first);
         }
         if self.running > 0 && extra >= RUNNING_PER_NODE_MAX {
@@ -52,7 +48,7 @@ impl InLane {
             let mut before = first;
             for seq in self.waiting.iter().skip(1).take(incoming.facts.batch.saturating_sub(1)) {
                 let Some(next) = self.entries.get(seq) else { break };
-                if !self.follows(before, *seq) || next.message.options.parallel || next.again || expired(seq) {
+                if !self.follows(before, *seq) || next.message.options.parallel || next.again || next.is_late(ctx) {
                     break;
                 }
                 batch.push(*seq);
@@ -81,16 +77,8 @@ impl Inbox {
                     return;
                 }
                 Next::Expired(seq) => {
-                    let Some(incoming) = lane.entries.get(&seq) else { return };
-                    let (state, reason) = match incoming.again {
-                        false => (Final::Expired, "its deadline passed before its turn came"),
-                        true => (
-                            Final::Interrupted,
-                            "the node stopped while it ran, and its deadline passed before it could run again",
-                        ),
-                    };
-                    let ticket = incoming.ticket;
-                    self.finish(ticket, Outcome::bare(state, Some(reason), ctx.now.wall), ctx);
+                    let Some(ticket) = lane.entries.get(&seq).map(|incoming| incoming.ticket) else { return };
+                    self.expire(ticket, ctx);
                 }
                 Next::Start(batch) => self.run(key, &batch, ctx),
             }
@@ -123,6 +111,7 @@ impl Inbox {
         for seq in batch {
             let Some(incoming) = lane.entries.get_mut(seq) else { continue };
             lane.waiting.remove(seq);
+            self.deadlines.remove(incoming);
             self.extra += usize::from(lane.running > 0);
             lane.running += 1;
             incoming.state = InState::Running(ctx.now.wall);
@@ -162,7 +151,7 @@ impl Inbox {
     }
 
     /// A message of the inbox has ended.
-    fn finish(&mut self, ticket: Ticket, outcome: Outcome, ctx: &mut Ctx) {
+    pub(crate) fn finish(&mut self, ticket: Ticket, outcome: Outcome, ctx: &mut Ctx) {
         let Some((key, seq)) = self.tickets.get(&ticket).cloned() else { return };
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         let Some(incoming) = lane.entries.get_mut(&seq) else { return };
@@ -174,6 +163,7 @@ impl Inbox {
             }
             InState::Stored => {
                 lane.waiting.remove(&seq);
+                self.deadlines.remove(incoming);
                 if !incoming.stored {
                     self.held -= incoming.message.body.len();
                     incoming.message.body = Body::from("");

@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Fetch(MessageId),
     /// The earliest deadline in the outbox.
     Deadline,
+    /// The earliest deadline of what waits in the inbox.
+    Waiting,
     /// Progress that has not been written down.
     Progress,
 }

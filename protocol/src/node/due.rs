@@ -42,6 +42,7 @@ impl Node {
                     self.arm_deadline();
                 }
             }
+            Timer::Waiting => self.inbox.expire_late(&mut self.ctx),
             Timer::Progress => self.outbox.write_progress(&mut self.ctx),
         }
     }

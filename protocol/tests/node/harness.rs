@@ -8,7 +8,7 @@ use protocol::message::{Epoch, Incarnation, Kind, Message, MessageId, Options, S
 use protocol::name::{MethodName, NodeName};
 use protocol::outcome::{Final, Outcome, Output, Progress, Receipt};
 use protocol::snapshot::{Identity, Snapshot};
-use protocol::step::{Effect, Write};
+use protocol::step::{Effect, InboxRow, Write};
 use protocol::time::{Mono, Now, Wall};
 use protocol::{Node, Step};
 
@@ -35,6 +35,8 @@ pub(crate) fn method() -> MethodName {
 pub(crate) struct Rig {
     node: Node,
     now: u64,
+    /// How far its wall clock is ahead.
+    ahead: u64,
     pub(crate) writes: Vec<(u64, Write)>,
     pub(crate) effects: Vec<(u64, Effect)>,
 }
@@ -44,8 +46,8 @@ impl Rig {
     pub(crate) fn new() -> Self {
         let name = NodeName::new("own").expect("a good name");
         let identity = Identity { name, epoch: OWN_STORE, incarnation: OWN_PROCESS, commits_at_start: 0, seed: 7 };
-        let (node, step) = Node::new(at(0), identity, Snapshot::default());
-        let mut rig = Self { node, now: 0, writes: Vec::new(), effects: Vec::new() };
+        let (node, step) = Node::new(at(0, 0), identity, Snapshot::default());
+        let mut rig = Self { node, now: 0, ahead: 0, writes: Vec::new(), effects: Vec::new() };
         rig.keep(step);
         rig.step(Event::LinkUp);
         rig
@@ -53,7 +55,32 @@ impl Rig {
 
     /// The node's wall clock.
     pub(crate) fn wall(&self) -> Wall {
-        at(self.now).wall
+        at(self.now, self.ahead).wall
+    }
+
+    /// The wall clock jumps ahead.
+    pub(crate) fn clock_jumps(&mut self, by: Duration) {
+        self.ahead += by.as_millis() as u64;
+    }
+
+    /// The process stops, and the next one takes up the inbox as it was written.
+    pub(crate) fn restart(&mut self) {
+        let mut inbox: Vec<(InboxRow, Facts)> = Vec::new();
+        let mut in_lanes = Vec::new();
+        for (_, write) in &self.writes {
+            match write {
+                Write::Accept(row) => inbox.push((row.clone(), Facts { rerun: false, batch: 1 })),
+                Write::InLane(row) => in_lanes = vec![row.clone()],
+                _ => {}
+            }
+        }
+        let snapshot = Snapshot { last_ticket: inbox.len() as u64, inbox, in_lanes, ..Snapshot::default() };
+        let name = NodeName::new("own").expect("a good name");
+        let identity = Identity { name, epoch: OWN_STORE, incarnation: OWN_PROCESS, commits_at_start: 0, seed: 8 };
+        let (node, step) = Node::new(at(self.now, self.ahead), identity, snapshot);
+        self.node = node;
+        self.keep(step);
+        self.step(Event::LinkUp);
     }
 
     fn keep(&mut self, step: Step) {
@@ -64,7 +91,7 @@ impl Rig {
 
     /// Something happens now.
     pub(crate) fn step(&mut self, event: Event) {
-        let step = self.node.step(at(self.now), event);
+        let step = self.node.step(at(self.now, self.ahead), event);
         self.keep(step);
     }
 
@@ -133,6 +160,15 @@ impl Rig {
         self.writes.iter().filter_map(forget).collect()
     }
 
+    /// The messages of the inbox that have ended, with their times and final states.
+    pub(crate) fn ended(&self) -> Vec<(u64, u64, Final)> {
+        let end = |(at, write): &(u64, Write)| match write {
+            Write::Ended { ticket, outcome } => Some((*at, ticket.0, outcome.state)),
+            _ => None,
+        };
+        self.writes.iter().filter_map(end).collect()
+    }
+
     // As a sender.
 
     /// Somebody sends a message to the other node.
@@ -187,8 +223,8 @@ impl Rig {
     }
 }
 
-fn at(ms: u64) -> Now {
-    Now { mono: Mono(ms), wall: Wall(1_790_000_000_000 + ms) }
+fn at(ms: u64, ahead: u64) -> Now {
+    Now { mono: Mono(ms), wall: Wall(1_790_000_000_000 + ms + ahead) }
 }
 
 /// A message on the wire: its number, and the one before it.

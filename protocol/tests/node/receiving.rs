@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use protocol::event::{Control, Ticket};
-use protocol::outcome::Progress;
+use protocol::event::{Control, Item, Ticket};
+use protocol::limits::{INBOX_LANE_MESSAGES_MAX, SWEEP_MESSAGES_MAX, SWEEP_PAUSE, WALL_RECHECK};
+use protocol::message::Options;
+use protocol::outcome::{Final, Progress};
+use protocol::time::Wall;
 
 use crate::harness::{Rig, item};
 
@@ -71,4 +74,59 @@ fn a_result_is_repeated_while_others_are_confirmed_all_the_time() {
         rig.hear(Control::Confirm(vec![Ticket(seq)]));
     }
     assert!(rig.receipts(1).len() >= 2, "{:?}", rig.receipts(1));
+}
+
+/// A message of the wire with a deadline, so many seconds from now.
+fn until(rig: &Rig, seq: u64, seconds: u64) -> Item {
+    let deadline = Some(Wall(rig.wall().0 + seconds * 1000));
+    Item { options: Options { deadline, ..Options::default() }, ..item(seq, seq - 1) }
+}
+
+/// A message ends at its deadline, and not when the one before it lets go.
+#[test]
+fn what_waits_behind_one_that_hangs_expires_at_its_deadline() {
+    let mut rig = Rig::new();
+    rig.arrive(vec![item(1, 0), until(&rig, 2, 20), until(&rig, 3, 5), item(4, 3)]);
+    rig.pass(Duration::from_secs(60));
+    assert_eq!(rig.ended(), [(5_001, 3, Final::Expired), (20_001, 2, Final::Expired)]);
+    assert!(matches!(rig.receipts(3)[1], (5_001, Progress::Final(_))), "its sender is told at once");
+    rig.finish(1);
+    assert_eq!(rig.started(), [1, 4]);
+}
+
+/// Neither a gap nor a restart keeps a message beyond its deadline.
+#[test]
+fn what_waits_for_one_that_has_not_come_expires_at_its_deadline() {
+    let mut rig = Rig::new();
+    rig.arrive(vec![until(&rig, 2, 5)]);
+    rig.pass(Duration::from_secs(4));
+    rig.restart();
+    rig.pass(Duration::from_secs(4));
+    assert_eq!(rig.ended(), [(5_001, 1, Final::Expired)]);
+    rig.hear(Control::Confirm(vec![Ticket(1)]));
+    rig.arrive(vec![item(1, 0), item(3, 2)]);
+    rig.finish(2);
+    assert_eq!(rig.started(), [2, 3]);
+}
+
+/// A clock that jumps is noticed although nothing happens.
+#[test]
+fn a_clock_that_jumps_over_a_deadline_is_noticed() {
+    let mut rig = Rig::new();
+    rig.arrive(vec![item(1, 0), until(&rig, 2, 3600)]);
+    rig.clock_jumps(Duration::from_secs(3700));
+    rig.pass(WALL_RECHECK);
+    assert_eq!(rig.ended().len(), 1, "{:?}", rig.ended());
+}
+
+/// Many deadlines at once are not one long step.
+#[test]
+fn many_that_expire_at_once_do_so_in_steps() {
+    let mut rig = Rig::new();
+    let count = INBOX_LANE_MESSAGES_MAX as u64;
+    rig.arrive((1..=count).map(|seq| if seq == 1 { item(1, 0) } else { until(&rig, seq, 5) }).collect());
+    rig.pass(Duration::from_millis(5_001));
+    assert_eq!(rig.ended().len(), SWEEP_MESSAGES_MAX);
+    rig.pass(SWEEP_PAUSE);
+    assert_eq!(rig.ended().len() as u64, count - 1);
 }
