@@ -7,6 +7,7 @@ use crate::event::Queued;
 use crate::message::{MessageId, Seq};
 use crate::outbox::{Outbox, Outgoing};
 use crate::outcome::{Final, Outcome, State};
+use crate::planted::{Bug, planted};
 use crate::progress::push;
 use crate::step::{Moment, Report, Write};
 
@@ -80,7 +81,7 @@ impl Outbox {
                 this.unacked -= 1;
             }
             this.queue.insert(seq);
-            ctx.write(Write::CancelWanted(id));
+            want_back(id, ctx);
             self.note(lane, seq, State::Sent, Some("cancellation asked for"), ctx);
             return Cancel::Asked;
         }
@@ -93,7 +94,7 @@ impl Outbox {
             self.end_behind(lane, seq, id, bare, ctx);
             return Cancel::Over;
         }
-        ctx.write(Write::CancelWanted(id));
+        want_back(id, ctx);
         Cancel::Asked
     }
 
@@ -197,6 +198,13 @@ impl Outbox {
             }
         }
         fetching
+    }
+}
+
+/// Writes down that the operator wants a message back.
+fn want_back(id: MessageId, ctx: &mut Ctx) {
+    if !planted(Bug::CancellationInMemoryOnly) {
+        ctx.write(Write::CancelWanted(id));
     }
 }
 

@@ -30,13 +30,19 @@ pub enum Bug {
     DeadlineIgnored,
     /// A message that waits is told as expired when its turn comes, and not before.
     ExpiredAtItsTurn,
+    /// A receipt that crosses a cancellation counts as its answer.
+    CancellationNotRepeated,
+    /// That a message was taken back is remembered in memory only.
+    CancellationInMemoryOnly,
+    /// A message that was taken back and waits at its receiver starts when its turn comes.
+    CancellationLeavesWaiting,
     /// A final receipt is told once.
     ReceiptsNotRepeated,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::DedupInMemoryOnly,
         Self::FloorTooHigh,
         Self::IncarnationIgnored,
@@ -50,6 +56,9 @@ impl Bug {
         Self::InterruptedRunsAgain,
         Self::DeadlineIgnored,
         Self::ExpiredAtItsTurn,
+        Self::CancellationNotRepeated,
+        Self::CancellationInMemoryOnly,
+        Self::CancellationLeavesWaiting,
         Self::ReceiptsNotRepeated,
     ];
 }

@@ -226,6 +226,7 @@ impl Inbox {
         let Some(incoming) = lane.entries.get(&seq) else { return };
         let ticket = incoming.ticket;
         match incoming.state {
+            InState::Stored if planted(Bug::CancellationLeavesWaiting) => self.tell(ticket, ctx),
             InState::Stored => {
                 let reason = match incoming.again {
                     false => "cancelled before it started",

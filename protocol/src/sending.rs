@@ -191,7 +191,7 @@ impl Outbox {
     pub(crate) fn acked(&mut self, lane: usize, seq: Seq, state: State, ctx: &mut Ctx) {
         let this = &mut self.lanes[lane];
         let Some(outgoing) = this.window.get_mut(&seq) else { return };
-        let cancelling = outgoing.cancel && state != State::Fetching;
+        let cancelling = outgoing.cancel && state != State::Fetching && !planted(Bug::CancellationNotRepeated);
         if cancelling || outgoing.state == state || outgoing.state == State::Fetching {
             return;
         }

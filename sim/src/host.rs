@@ -130,6 +130,7 @@ impl World {
             batch_at: self.now,
             turn_at: None,
             spins: 0,
+            takes_back: Vec::new(),
             watches: BTreeSet::new(),
             runs: BTreeMap::new(),
             downloads: Vec::new(),

@@ -80,6 +80,8 @@ pub(crate) struct Story {
     /// Whether its outbox was replaced by an older copy.
     rolled_back: bool,
     pub(crate) cancel_asked: bool,
+    /// When whoever took it back was told that it is seen to.
+    pub(crate) taken_back: Option<u64>,
     /// Pieces of its output that were damaged on their way.
     pub(crate) damaged: u32,
     submitted_at: u64,
@@ -139,6 +141,7 @@ impl Model {
             forfeited: false,
             rolled_back: false,
             cancel_asked: false,
+            taken_back: None,
             damaged: 0,
             submitted_at: 0,
             publishes: 0,
@@ -260,6 +263,7 @@ impl Model {
             let Some((_, epoch, seq)) = story.kept_by.filter(|(kept, ..)| *kept == lineage) else { continue };
             let was_open = story.outcome.is_none() && !story.forfeited;
             story.rolled_back = true;
+            story.taken_back = None;
             match copy.outbox.get(&story.message.id) {
                 Some(row) => {
                     story.kept_by = Some((life, epoch, seq));

@@ -34,6 +34,8 @@ pub(crate) struct Process {
     pub(crate) turn_at: Option<u64>,
     /// Turns for nothing but a timer, since the time last moved.
     pub(crate) spins: u32,
+    /// The messages that its batch takes back: whoever asked for that is told when it is durable.
+    pub(crate) takes_back: Vec<usize>,
     /// The nodes whose announcements it listens to.
     pub(crate) watches: BTreeSet<usize>,
     /// What it runs, by the number of the run.
@@ -166,7 +168,12 @@ impl World {
                     return Vec::new();
                 }
                 self.model.stories[number].cancel_asked = true;
-                vec![Event::Cancel { id, lane: row.message.lane(), seq: row.seq }]
+                let lane = row.message.lane();
+                let seq = row.seq;
+                if let Some(process) = &mut self.hosts[host].process {
+                    process.takes_back.push(number);
+                }
+                vec![Event::Cancel { id, lane, seq }]
             }
         }
     }
@@ -175,6 +182,7 @@ impl World {
     pub(crate) fn begin_commit(&mut self, host: usize, writes: Vec<Write>, effects: Vec<Effect>) {
         let Some(process) = &mut self.hosts[host].process else { return };
         if writes.is_empty() {
+            self.note_taken_back(host);
             self.perform(host, effects);
             self.plan_turn(host);
             return;
@@ -220,6 +228,7 @@ impl World {
             Ok(writes) => self.note_durable(host, &writes),
             Err(wrong) => return self.fail("store", wrong),
         }
+        self.note_taken_back(host);
         if troubled && self.rng.chance(self.plan.faults.crash_after_commit) {
             self.crash(host, "after its commit");
             self.comes_back(host);

@@ -118,11 +118,16 @@ impl Script {
     /// How long it may take with all that it causes when nothing goes wrong, in milliseconds.
     pub(crate) fn longest(&self, limit: Option<Duration>) -> u64 {
         let own = if self.hangs() { HANGS_MS } else { self.duration };
+        limit.map_or(own, |limit| own.min(limit.as_millis() as u64)) + self.transfer()
+    }
+
+    /// How long the transfer of its output may take, in milliseconds.
+    pub(crate) fn transfer(&self) -> u64 {
         let bulk = |written: Written| match written {
             Written::Bulk(len) => 500 + len / 1_000,
             Written::Nothing | Written::Text(_) => 0,
         };
-        limit.map_or(own, |limit| own.min(limit.as_millis() as u64)) + bulk(self.stdout) + bulk(self.stderr)
+        bulk(self.stdout) + bulk(self.stderr)
     }
 
     /// When and how a run ends that nobody takes back: after so many milliseconds; by somebody's hand where there is none.

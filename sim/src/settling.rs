@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::limits::{INBOX_LANE_MESSAGES_MAX, SEEN_RANGES_MAX, WINDOW_MESSAGES_MAX};
+use protocol::limits::{INBOX_LANE_MESSAGES_MAX, SEEN_RANGES_MAX, WALL_RECHECK, WINDOW_MESSAGES_MAX};
 use protocol::message::Kind;
+use protocol::step::InState;
+use protocol::time::Wall;
 
 use crate::plan::Plan;
 use crate::world::{Happening, World};
@@ -16,6 +18,17 @@ const SETTLE_MS: u64 = 200_000;
 /// A lane between two nodes without trouble: a message that is next ends within this time, and the time that its method
 /// and the transfer of its output take; in milliseconds.
 const CALM_MS: u64 = 3_000;
+
+/// A message that was taken back is final within this time, and the time that the transfer of its output takes, counted
+/// from when whoever took it back was told so, and not before faults have ended; in milliseconds. Between two nodes
+/// without trouble it is [`CALM_MS`]. It must be less than a method hangs that nobody ends, or that end would hide it.
+const TAKEN_BACK_MS: u64 = 30_000;
+
+/// How long a message may wait beyond its deadline once faults are over; in milliseconds.
+const LATE_MS: u64 = 2_000;
+
+/// The pause between two looks for messages that wait beyond their deadlines; in milliseconds.
+const BETWEEN_LOOKS_MS: u64 = 5_000;
 
 /// How long everything is watched after it has settled: whatever is forgotten by then is forgotten, and what is not to
 /// start must not have started; in milliseconds.
@@ -73,12 +86,61 @@ impl World {
         }
     }
 
+    /// From when on a node can be expected to do something: one that starts late is waited for.
+    fn there(&self, name: usize) -> u64 {
+        let starts = self.plan.hosts.iter().filter(|host| host.name == name).map(|host| host.starts_at).max();
+        self.now.max(starts.unwrap_or(0))
+    }
+
     fn expect(&mut self, number: usize) {
         let message = &self.plan.messages[number];
-        // A node that starts late is waited for, but not for long once it is there.
-        let there = self.plan.hosts.iter().filter(|host| host.name == message.to).map(|host| host.starts_at).max();
-        let at = self.now.max(there.unwrap_or(0)) + message.script.longest(message.method_timeout) + CALM_MS;
+        let at = self.there(message.to) + message.script.longest(message.method_timeout) + CALM_MS;
         self.schedule(at, Happening::Due(number));
+    }
+
+    /// Whoever took messages back is told that it is seen to: from here on nobody asks again. A cancellation holds until
+    /// its message is final, whoever dies and whatever is lost meanwhile.
+    pub(crate) fn note_taken_back(&mut self, host: usize) {
+        let Some(process) = &mut self.hosts[host].process else { return };
+        for number in std::mem::take(&mut process.takes_back) {
+            self.model.stories[number].taken_back = Some(self.now);
+            let message = &self.plan.messages[number];
+            let at = match self.calm_key(number) {
+                Some(_) => self.there(message.to) + CALM_MS,
+                None => self.now.max(self.plan.faults_until) + TAKEN_BACK_MS,
+            };
+            self.schedule(at + message.script.transfer(), Happening::TakenBack(number, self.now));
+        }
+    }
+
+    /// A message that was taken back does not wait for its turn, and its method not for its own end.
+    pub(crate) fn check_taken_back(&mut self, number: usize, at: u64) {
+        let story = &self.model.stories[number];
+        if !self.model.is_final(number) && !story.forfeited && story.taken_back == Some(at) {
+            self.fail("taken back", format!("#{number} is not final, and was taken back at {at} ms"));
+        }
+    }
+
+    /// Looks whether anything waits beyond its deadline where nothing is in the way of noticing it.
+    pub(crate) fn look_for_late(&mut self) {
+        self.schedule(self.now + BETWEEN_LOOKS_MS, Happening::Look);
+        // A clock that jumped last of all is noticed a while after that.
+        let settled = self.plan.faults_until + WALL_RECHECK.as_millis() as u64 + LATE_MS;
+        for host in 0..self.hosts.len() {
+            let machine = &self.hosts[host];
+            if machine.process.is_none() || (self.now < settled && !self.plan.is_calm(machine.name)) {
+                continue;
+            }
+            let latest = Wall(machine.wall(self.now).0 - LATE_MS);
+            let late = machine.disk.tables.inbox.values().find(|row| {
+                row.state == InState::Stored && row.message.options.deadline.is_some_and(|deadline| deadline < latest)
+            });
+            if let Some(row) = late {
+                let number = self.model.number(row.message.id);
+                self.fail("expired in time", format!("#{number} waits at {} beyond its deadline", machine.label));
+                return;
+            }
+        }
     }
 
     pub(crate) fn check_due(&mut self, number: usize) {

@@ -58,6 +58,10 @@ pub(crate) enum Happening {
     Fault(crate::mischief::Fault),
     /// A message on a lane without trouble has to be final by now.
     Due(usize),
+    /// A message that somebody took back at this time has to be final by now.
+    TakenBack(usize, u64),
+    /// Somebody looks whether anything waits beyond its deadline.
+    Look,
     /// Faults are over.
     Calm,
     /// Everything has to be final by now.
@@ -209,6 +213,7 @@ impl World {
             first = last + 1;
         }
         self.schedule(self.plan.faults_until, Happening::Calm);
+        self.schedule(0, Happening::Look);
         self.plan_faults();
     }
 
@@ -248,6 +253,8 @@ impl World {
             Happening::TakeBack(number) => self.take_back(number),
             Happening::Fault(fault) => self.fault(fault),
             Happening::Due(number) => self.check_due(number),
+            Happening::TakenBack(number, at) => self.check_taken_back(number, at),
+            Happening::Look => self.look_for_late(),
             Happening::Calm => self.calm(),
             Happening::Settled => self.check_settled(),
         }
@@ -401,11 +408,14 @@ impl World {
         if machine.retired || over {
             return;
         }
-        // Whoever takes a message back looks again whether that was done, and has patience.
+        if self.model.stories[number].taken_back.is_some() {
+            return;
+        }
+        // Whoever takes a message back and gets no answer does it again.
         self.schedule(self.now + 1_000, Happening::TakeBack(number));
         let machine = &self.hosts[host];
-        let row = machine.disk.tables.outbox.get(&self.model.stories[number].message.id);
-        if machine.process.is_none() || machine.disk_full_until > self.now || row.is_none_or(|row| row.cancel) {
+        let there = machine.disk.tables.outbox.contains_key(&self.model.stories[number].message.id);
+        if machine.process.is_none() || machine.disk_full_until > self.now || !there {
             return;
         }
         self.trace(host, format_args!("is to take back #{number}"));
