@@ -3,6 +3,7 @@
 //! after a pause that grows. Each waits for its own answer; that others are answered meanwhile says nothing of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::ctx::Ctx;
 use crate::event::Ticket;
@@ -21,8 +22,23 @@ struct Account {
     told: BTreeMap<Ticket, Mono>,
     /// Not told yet: too many are on their way, or we have just started.
     untold: BTreeSet<Ticket>,
-    /// Repetitions in a row that brought nothing.
+    /// Rounds of repetitions in a row that brought nothing.
     failures: u32,
+    /// When the last round is over: whatever is repeated until then belongs to it.
+    round: Mono,
+}
+
+impl Account {
+    /// The sender is there, or may be: the pauses begin anew.
+    fn begin(&mut self) {
+        self.failures = 0;
+        self.round = Mono(0);
+    }
+
+    /// The pause before the next repetition, before jitter.
+    fn pause(&self) -> Duration {
+        doubled(CONFIRM_TIMEOUT, self.failures, BACKOFF_MAX)
+    }
 }
 
 /// What is owed to all.
@@ -40,7 +56,7 @@ impl Owed {
             return *index;
         }
         let (told, untold) = (BTreeMap::new(), BTreeSet::new());
-        let account = Account { told, untold, failures: 0 };
+        let account = Account { told, untold, failures: 0, round: Mono(0) };
         let index = self.free.pop().unwrap_or(self.accounts.len());
         match self.accounts.get_mut(index) {
             Some(place) => *place = account,
@@ -78,7 +94,8 @@ impl Owed {
         let account = &mut self.accounts[index];
         account.told.remove(&ticket);
         account.untold.remove(&ticket);
-        let silent = std::mem::take(&mut account.failures) > 0;
+        let silent = account.failures > 0;
+        account.begin();
         if account.told.is_empty() && account.untold.is_empty() {
             ctx.timers.cancel(Timer::Owed(index));
         } else if account.told.is_empty() {
@@ -95,7 +112,7 @@ impl Owed {
     /// The sender has shown itself: everything is told again.
     pub(crate) fn shown(&mut self, sender: &NodeName, epoch: Epoch, ctx: &mut Ctx) -> Vec<Ticket> {
         let Some(index) = self.by_sender.get(&(sender.clone(), epoch)).copied() else { return Vec::new() };
-        self.accounts[index].failures = 0;
+        self.accounts[index].begin();
         self.repeat(index, true, ctx)
     }
 
@@ -103,7 +120,7 @@ impl Owed {
     pub(crate) fn link_up(&mut self, ctx: &mut Ctx) -> Vec<Ticket> {
         let mut tickets = Vec::new();
         for index in 0..self.accounts.len() {
-            self.accounts[index].failures = 0;
+            self.accounts[index].begin();
             tickets.extend(self.repeat(index, true, ctx));
         }
         tickets
@@ -111,8 +128,11 @@ impl Owed {
 
     /// The time of some is over: what is to be told again, or at last.
     pub(crate) fn timer(&mut self, index: usize, ctx: &mut Ctx) -> Vec<Ticket> {
-        if self.accounts[index].told.values().any(|again| *again <= ctx.now.mono) {
-            self.accounts[index].failures += 1;
+        let account = &mut self.accounts[index];
+        if account.told.values().any(|again| *again <= ctx.now.mono) && account.round <= ctx.now.mono {
+            account.failures += 1;
+            // Less than the pause, which has its jitter.
+            account.round = ctx.now.mono.after(account.pause() / 2);
         }
         self.repeat(index, false, ctx)
     }
@@ -130,11 +150,13 @@ impl Owed {
         let Some(mut next) = account.told.values().min().copied() else { return Vec::new() };
         let mut tickets = Vec::new();
         if all || next <= ctx.now.mono {
-            let pause = ctx.rng.jitter(doubled(CONFIRM_TIMEOUT, account.failures, BACKOFF_MAX));
-            next = ctx.now.mono.after(pause);
+            let again_at = ctx.now.mono.after(ctx.rng.jitter(account.pause()));
+            // What would be told a moment later goes along: one publish instead of one for each.
+            let along = ctx.now.mono.after(CONFIRM_TIMEOUT / 2);
+            next = again_at;
             for (ticket, again) in &mut account.told {
-                if all || *again <= ctx.now.mono {
-                    *again = ctx.now.mono.after(pause);
+                if all || *again <= along {
+                    *again = again_at;
                     tickets.push(*ticket);
                 }
                 next = next.min(*again);

@@ -1,5 +1,6 @@
 //! What a receiver does with what it has accepted: its receipts, its order, its deadlines.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use protocol::event::{Control, Item, Ticket};
@@ -129,4 +130,24 @@ fn many_that_expire_at_once_do_so_in_steps() {
     assert_eq!(rig.ended().len(), SWEEP_MESSAGES_MAX);
     rig.pass(SWEEP_PAUSE);
     assert_eq!(rig.ended().len() as u64, count - 1);
+}
+
+/// What is told at different times is repeated together, at first after seconds, then once a minute.
+#[test]
+fn results_for_a_sender_that_is_away_are_repeated_together() {
+    let mut rig = Rig::new();
+    for seq in 1..=200 {
+        rig.arrive(vec![item(seq, seq - 1)]);
+        rig.finish(seq);
+        rig.pass(Duration::from_millis(50));
+    }
+    rig.clear();
+    rig.pass(10 * MINUTE);
+    let times: BTreeSet<u64> = (1..=200).flat_map(|ticket| rig.receipts(ticket)).map(|(at, _)| at).collect();
+    assert!((10..=60).contains(&times.len()), "{} publishes", times.len());
+    for ticket in [1, 100, 200] {
+        let told = rig.receipts(ticket);
+        assert!((9..=18).contains(&told.len()), "ticket {ticket}: {told:?}");
+        assert!(told[1].0 < 40_000, "not at once with the longest pause: {told:?}");
+    }
 }
