@@ -160,12 +160,12 @@ impl World {
         let made_it = machine.disk.crash(power_loss, lucky);
         self.trace(host, format_args!("dies    {why}{}", if power_loss { ", with the machine" } else { "" }));
         self.stats.crashes += 1;
-        self.model.crashes(host);
         match made_it {
             Ok(Some(writes)) => self.note_durable(host, &writes),
             Ok(None) => {}
             Err(wrong) => self.fail("store", wrong),
         }
+        self.model.crashes(host);
     }
 
     /// A process that died comes back, soon or later.

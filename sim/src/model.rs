@@ -221,11 +221,15 @@ impl Model {
         self.lives[lineage.0].gives_twice = true;
     }
 
-    /// A process dies, and with it what it runs.
+    /// A process dies, and with it what it runs, and how that ended which has not written that down.
     pub(crate) fn crashes(&mut self, host: usize) {
-        for (_, number) in self.live.extract_if(.., |(at, _)| *at == host) {
-            for ran in self.stories[number].runs.iter_mut().filter(|ran| ran.host == host) {
+        self.live.retain(|(at, _)| *at != host);
+        for story in &mut self.stories {
+            for ran in story.runs.iter_mut().filter(|ran| ran.host == host) {
                 ran.over = true;
+                if !story.ends.iter().any(|(lineage, _)| *lineage == ran.lineage) {
+                    ran.outcome = None;
+                }
             }
         }
     }
