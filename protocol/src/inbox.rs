@@ -310,9 +310,9 @@ impl Inbox {
     }
 }
 
-/// A message that was confirmed before comes again: its sender's store is an old copy. It never runs again.
+/// A message that was closed before comes again: its sender's store is an old copy. It never runs again.
 pub(crate) fn forgotten(key: &InKey, id: MessageId, ctx: &mut Ctx) {
-    let reason = "it ended here before, and its result was confirmed and forgotten; it is not run again";
+    let reason = "it was closed here before: it had ended, or its sender had given it up; it is not run again";
     let progress = Progress::Final(Outcome::bare(Final::Interrupted, Some(reason), ctx.now.wall));
     let receipt = Receipt { id, progress };
     ctx.effect(Effect::Receipt { to: key.0.peer.clone(), epoch: key.1, ticket: Ticket(0), receipt });

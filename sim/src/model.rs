@@ -79,6 +79,8 @@ pub(crate) struct Story {
     pub(crate) forfeited: bool,
     /// Whether its outbox was replaced by an older copy.
     rolled_back: bool,
+    /// Whether it was final there, and is not in the copy: its receiver may have heard that it is closed.
+    reopened: bool,
     pub(crate) cancel_asked: bool,
     /// When whoever took it back was told that it is seen to.
     pub(crate) taken_back: Option<u64>,
@@ -140,6 +142,7 @@ impl Model {
             told: false,
             forfeited: false,
             rolled_back: false,
+            reopened: false,
             cancel_asked: false,
             taken_back: None,
             damaged: 0,
@@ -271,6 +274,7 @@ impl Model {
             match copy.outbox.get(&story.message.id) {
                 Some(row) => {
                     story.kept_by = Some((life, epoch, seq));
+                    story.reopened |= story.outcome.is_some() && row.outcome.is_none();
                     story.outcome.clone_from(&row.outcome);
                 }
                 None => story.forfeited = true,

@@ -13,6 +13,7 @@ const SEEDS: &[(u64, &str)] = &[
     (4_004_146, "an output was given up with the lost store, although the new one had it and had told of it"),
     (4_010_261, "what went out again to a new store was given up at once: its attempts to the lost store counted"),
     (4_076_375, "the model's: a run had ended, its process died before that was written, and it was taken back"),
+    (5_030_315, "the model's: a message was given up, came again from an old copy of its sender, and was waited for"),
 ];
 
 #[test]

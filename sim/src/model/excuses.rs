@@ -105,9 +105,10 @@ impl Model {
         self.stories[number].kept_by.is_some_and(|(lineage, ..)| self.life(lineage).gives_twice)
     }
 
-    /// A store takes a message on twice only if it forgot about its sender's store: it remembers only a few of them.
-    pub(super) fn may_be_accepted_again(&self, _number: usize, _store: Lineage) -> bool {
-        false
+    /// A message that its sender has open may be closed at its receiver, so that others don't wait for it: where it is
+    /// taken for another one, or where its sender's store is a copy from before its end.
+    pub(super) fn may_be_closed(&self, number: usize) -> bool {
+        self.stories[number].reopened || self.may_be_mistaken(number)
     }
 
     /// Whether the sender's store is gone, or an older copy that may not know of it.

@@ -162,7 +162,7 @@ impl Model {
     fn has_started(&self, number: usize, lineage: Lineage) -> bool {
         let story = &self.stories[number];
         story.outcome.is_some()
-            || self.may_be_mistaken(number)
+            || self.may_be_closed(number)
             || story.runs.iter().any(|ran| ran.lineage == lineage || story.rolled_back)
             || story.ends.iter().any(|(at, _)| *at == lineage)
     }
@@ -172,6 +172,6 @@ impl Model {
     fn has_ended(&self, number: usize, lineage: Lineage) -> bool {
         let story = &self.stories[number];
         let known = |at: &Lineage| *at == lineage || story.rolled_back;
-        story.outcome.is_some() || self.may_be_mistaken(number) || story.ends.iter().any(|(at, _)| known(at))
+        story.outcome.is_some() || self.may_be_closed(number) || story.ends.iter().any(|(at, _)| known(at))
     }
 }
