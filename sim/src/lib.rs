@@ -114,10 +114,21 @@ fn plant(bug: Option<Bug>) {
 #[cfg(not(feature = "planted-bugs"))]
 fn plant(_: Option<Bug>) {}
 
+/// As [`simulate`]; a panic is something that is wrong, and leaves no trace.
+pub fn simulate_caught(seed: u64, options: &Options, keep: Keep) -> Outcome {
+    let run = std::panic::AssertUnwindSafe(|| simulate(seed, options, keep));
+    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+        let text =
+            panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref().map(|text: &&str| (*text).into()));
+        let wrong = Some(("a panic", text.unwrap_or_default()));
+        Outcome { wrong, hash: 0, lines: Vec::new(), stats: Stats::default() }
+    })
+}
+
 /// Simulates one seed twice; something is wrong, too, if the traces differ.
 pub fn check(seed: u64, options: &Options) -> Outcome {
-    let first = simulate(seed, options, Keep::Hash);
-    let mut second = simulate(seed, options, Keep::Hash);
+    let first = simulate_caught(seed, options, Keep::Hash);
+    let mut second = simulate_caught(seed, options, Keep::Hash);
     if second.wrong.is_none() && first != second {
         let text = format!("the traces of two runs have the hashes {:x} and {:x}", first.hash, second.hash);
         second.wrong = Some(("same seed, same bytes", text));

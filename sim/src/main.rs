@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use sim::campaign::{self, Tally};
 use sim::faults::Faults;
-use sim::{Keep, Options, simulate};
+use sim::{Keep, Options, simulate, simulate_caught};
 
 /// Lines of the trace that are shown of a seed that failed.
 const TAIL_LINES: usize = 60;
@@ -93,7 +93,7 @@ fn many(args: &Args, options: &Options) -> ExitCode {
         println!("{:?}", tally.stats);
         return if tally.seeds > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     };
-    let outcome = simulate(seed, options, Keep::Tail);
+    let outcome = simulate_caught(seed, options, Keep::Tail);
     let skip = outcome.lines.len().saturating_sub(TAIL_LINES);
     outcome.lines.iter().skip(skip).for_each(|line| println!("{line}"));
     println!("\nseed {seed} FAILED after {} seeds: {rule}: {text}", tally.seeds);

@@ -13,7 +13,7 @@ use crate::rng::{Rng, mix};
 
 /// How long a method hangs whose limit does not end it and whose message nobody takes back, counted from its start and
 /// not before faults have ended; in milliseconds. Then somebody on that machine ends it by hand.
-pub(crate) const HANGS_MS: u64 = 60_000;
+pub(crate) const HANGS_MS: u64 = 120_000;
 
 /// What is written to one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,8 +21,9 @@ const CALM_MS: u64 = 3_000;
 
 /// A message that was taken back is final within this time, and the time that the transfer of its output takes, counted
 /// from when whoever took it back was told so, and not before faults have ended; in milliseconds. Between two nodes
-/// without trouble it is [`CALM_MS`]. It must be less than a method hangs that nobody ends, or that end would hide it.
-const TAKEN_BACK_MS: u64 = 30_000;
+/// without trouble it is [`CALM_MS`]. Where cancellations were lost before, the next one may be more than a minute away; and
+/// all of this must be less than a method hangs that nobody ends, or that end would hide what is wrong.
+const TAKEN_BACK_MS: u64 = 90_000;
 
 /// How long a message may wait beyond its deadline once faults are over; in milliseconds.
 const LATE_MS: u64 = 2_000;

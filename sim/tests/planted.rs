@@ -3,7 +3,7 @@
 
 use protocol::planted::Bug as ProtocolBug;
 use sim::bug::Bug;
-use sim::{Keep, Options, simulate};
+use sim::{Keep, Options, simulate_caught};
 
 /// Seeds that are tried for each bug.
 const SEEDS: std::ops::Range<u64> = 0..4000;
@@ -11,13 +11,10 @@ const SEEDS: std::ops::Range<u64> = 0..4000;
 /// The first seed that shows the bug, and the rule that was broken.
 fn caught(bug: Option<Bug>) -> Option<(u64, String)> {
     let options = Options { bug, ..Options::default() };
+    // A bug may also end the simulation by a panic, which is as good.
     SEEDS.into_iter().find_map(|seed| {
-        // A bug may also end the simulation by a panic, which is as good.
-        let run = std::panic::AssertUnwindSafe(|| simulate(seed, &options, Keep::Hash));
-        match std::panic::catch_unwind(run) {
-            Ok(outcome) => outcome.wrong.map(|(rule, text)| (seed, format!("{rule}: {text}"))),
-            Err(_) => Some((seed, "a panic".to_owned())),
-        }
+        let wrong = simulate_caught(seed, &options, Keep::Hash).wrong?;
+        Some((seed, format!("{}: {}", wrong.0, wrong.1)))
     })
 }
 

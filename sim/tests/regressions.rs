@@ -14,6 +14,8 @@ const SEEDS: &[(u64, &str)] = &[
     (4_010_261, "what went out again to a new store was given up at once: its attempts to the lost store counted"),
     (4_076_375, "the model's: a run had ended, its process died before that was written, and it was taken back"),
     (5_030_315, "the model's: a message was given up, came again from an old copy of its sender, and was waited for"),
+    (5_041_176, "the model's: a message that was over for one store ran again, and was looked for behind itself"),
+    (5_052_291, "the model's: a cancellation was lost three times, and its next attempt was a minute away"),
 ];
 
 #[test]

@@ -135,7 +135,7 @@ impl Model {
         let waits_for = |other: &usize| !first_of_batch && batch.contains(other);
         let again = self.stories[number].runs.iter().any(|ran| ran.lineage == lineage);
         let not_ended =
-            lane.order[ended..own].iter().find(|other| !waits_for(other) && !self.has_ended(**other, lineage));
+            lane.order[ended.min(own)..own].iter().find(|other| !waits_for(other) && !self.has_ended(**other, lineage));
         let running = self.live.iter().map(|(at, other)| (*at, *other)).find(|(at, other)| {
             *at == host && *other != number && !waits_for(other) && self.lane_key(*other) == Some(key)
         });
