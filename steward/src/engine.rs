@@ -302,16 +302,16 @@ impl Engine {
             return respond(reply, Err(EngineError::Store(why.into())));
         }
         let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
+        let known = match self.store.known(&ids) {
+            Ok(known) => known,
+            Err(error) => return respond(reply, Err(EngineError::Store(error.to_string().into()))),
+        };
         let mut new = Vec::with_capacity(messages.len());
         for message in messages {
-            match self.store.has(message.id) {
-                Ok(false) if turn.submitted.insert(message.id) => new.push(message),
-                Ok(_) => tracing::debug!(id = %message.id, "the message is here already"),
-                Err(error) => {
-                    // None of them has been taken on yet.
-                    turn.submitted.retain(|id| new.iter().all(|message: &Message| message.id != *id));
-                    return respond(reply, Err(EngineError::Store(error.to_string().into())));
-                }
+            if !known.contains(&message.id) && turn.submitted.insert(message.id) {
+                new.push(message);
+            } else {
+                tracing::debug!(id = %message.id, "the message is here already");
             }
         }
         let mut rejected = None;

@@ -3,6 +3,7 @@
 //! It never holds anything up: a reader of the log that is too slow costs lines about messages, and the log says how many.
 
 pub(crate) mod errors;
+mod lines;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use protocol::message::MessageId;
 use protocol::name::Lane;
 use protocol::outcome::{Final, Outcome};
 use protocol::step::Report;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
@@ -24,6 +25,9 @@ use crate::config::{LogConfig, LogFormat};
 /// Characters of the first line of an output that stand in the log.
 const LINE_CHARS_MAX: usize = 120;
 
+/// Reports whose lines are written together.
+const REPORTS_TOGETHER: usize = 256;
+
 /// Starts the log. To be called once, before anything is logged. What comes out are the lines that an operator must act on.
 pub(crate) fn start(config: &LogConfig) -> anyhow::Result<mpsc::Receiver<String>> {
     // The client tells of each attempt to connect; the link tells of changes, which is enough. First, so that whoever
@@ -35,7 +39,7 @@ pub(crate) fn start(config: &LogConfig) -> anyhow::Result<mpsc::Receiver<String>
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt::layer().with_writer(lines::Stderr::default).with_target(false);
     let log = match json {
         true => log.json().flatten_event(true).boxed(),
         false => log.with_ansi(terminal).boxed(),
@@ -52,18 +56,32 @@ pub(crate) fn start(config: &LogConfig) -> anyhow::Result<mpsc::Receiver<String>
 /// Writes a line for each message that ends, until the end.
 pub(crate) async fn follow(mut reports: broadcast::Receiver<Arc<Report>>, end: CancellationToken) {
     loop {
-        let report = tokio::select! {
+        let first = tokio::select! {
             () = end.cancelled() => return,
             report = reports.recv() => report,
         };
-        match report {
-            Ok(report) => line(&report),
-            Err(RecvError::Lagged(missed)) => {
-                tracing::warn!(missed, "the log is too slow for what happens; `steward messages` shows all of it");
-            }
-            Err(RecvError::Closed) => return,
+        if matches!(first, Err(RecvError::Closed)) {
+            return;
         }
+        lines::together(|| {
+            match first {
+                Ok(report) => line(&report),
+                Err(RecvError::Lagged(missed)) => behind(missed),
+                Err(RecvError::Closed) => {}
+            }
+            for _ in 1..REPORTS_TOGETHER {
+                match reports.try_recv() {
+                    Ok(report) => line(&report),
+                    Err(TryRecvError::Lagged(missed)) => behind(missed),
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+                }
+            }
+        });
     }
+}
+
+fn behind(missed: u64) {
+    tracing::warn!(missed, "the log is too slow for what happens; `steward messages` shows all of it");
 }
 
 fn line(report: &Report) {

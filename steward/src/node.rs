@@ -34,9 +34,6 @@ const TASKS_LIMIT: Duration = Duration::from_secs(3);
 /// How long the engine may take for its last commit.
 const ENGINE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The most threads that tasks are spread over. The engine has one more to itself.
-const THREADS_MAX: usize = 4;
-
 /// Why a node ends.
 enum End {
     /// Somebody asked for it.
@@ -51,8 +48,9 @@ enum End {
 pub(crate) fn run(mut config: Config) -> anyhow::Result<()> {
     let errors = crate::logging::start(&config.log)?;
     config.node.dir = settle(&config.node.dir)?;
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    // Tasks share one thread: none of them computes for long, the engine has a thread to itself, and what blocks has its
+    // own. More threads would pass work around more than do it.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.context("the runtime can't be started")?;
     let result = runtime.block_on(run_here(&config, errors));
     runtime.shutdown_timeout(TASKS_LIMIT);

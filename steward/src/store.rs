@@ -26,6 +26,7 @@ pub(crate) mod show;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use protocol::event::{Facts, Queued};
@@ -198,10 +199,21 @@ impl Store {
         outbox::find(&self.connection, id)
     }
 
-    /// Whether a message is in the outbox. Asked for each message that comes in, so it looks into one index only.
-    pub(crate) fn has(&mut self, id: MessageId) -> Result<bool, ReadError> {
-        let mut statement = self.connection.prepare_cached(outbox::ROW)?;
-        Ok(outbox::row_of(&mut statement, id)?.is_some())
+    /// Those of `ids` that are in the outbox. Asked for each message that comes in, so it looks into one index only, and
+    /// locks the store once for all of them.
+    pub(crate) fn known(&mut self, ids: &[MessageId]) -> Result<HashSet<MessageId>, ReadError> {
+        let look = self.connection.transaction()?;
+        let mut known = HashSet::new();
+        {
+            let mut statement = look.prepare_cached(outbox::ROW)?;
+            for id in ids {
+                if outbox::row_of(&mut statement, *id)?.is_some() {
+                    known.insert(*id);
+                }
+            }
+        }
+        look.finish()?;
+        Ok(known)
     }
 
     /// One short step of removing messages that ended long ago or are too many. What it removed is durable; the outputs
