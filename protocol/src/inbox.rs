@@ -32,6 +32,16 @@ pub(crate) struct Incoming {
     pub(crate) stored: bool,
 }
 
+impl Incoming {
+    /// Whether files of its output may lie here; a run that a crash has ended may have left some.
+    fn may_have_files(&self) -> bool {
+        match &self.state {
+            InState::Finished(outcome) => self.again || outcome.may_have_files(),
+            InState::Stored | InState::Running(_) => self.again,
+        }
+    }
+}
+
 /// All messages from one store of one node with the same type and method.
 #[derive(Debug)]
 pub(crate) struct InLane {
@@ -267,16 +277,19 @@ impl Inbox {
             if runs {
                 continue;
             }
-            if let Some(incoming) = lane.entries.remove(&seq) {
+            let removed = lane.entries.remove(&seq);
+            if let Some(incoming) = &removed {
                 self.held -= if incoming.stored { 0 } else { incoming.message.body.len() };
-                self.deadlines.remove(&incoming);
+                self.deadlines.remove(incoming);
             }
             lane.waiting.remove(&seq);
             lane.seen.insert(seq, seq);
             self.tickets.remove(ticket);
             self.owed.confirmed(&key.0.peer, key.1, *ticket, ctx);
             ctx.write(Write::Forget(*ticket));
-            ctx.effect(Effect::Discard(*ticket));
+            if removed.is_some_and(|incoming| incoming.may_have_files()) {
+                ctx.effect(Effect::Discard(*ticket));
+            }
             touched.insert(key);
         }
         for key in &touched {

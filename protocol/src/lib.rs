@@ -59,6 +59,8 @@ mod expiring;
 
 mod owed;
 
+mod pace;
+
 mod seen;
 
 mod retry;

@@ -18,6 +18,16 @@ pub const ABSENT_BYTES_MAX: usize = 16 * 1024;
 /// up to [`WINDOW_MESSAGES_MAX`], halves when an attempt times out.
 pub const UNACKED_MESSAGES_START: usize = 64;
 
+/// Messages of a lane that went out together, from which on it counts as a stream: its next messages wait a little so
+/// that they go out together, too.
+pub const STREAM_MESSAGES_MIN: usize = 4;
+
+/// How long the messages of a stream wait for more to go with them, from the last publish on.
+pub const STREAM_PAUSE: Duration = Duration::from_millis(20);
+
+/// So many messages of a stream wait for no more.
+pub const STREAM_MESSAGES_MAX: usize = 32;
+
 /// Messages of one lane that a receiver takes before the first of them is final; more are dropped without a receipt, so
 /// that their sender tries again. A sender that keeps to [`WINDOW_MESSAGES_MAX`] never meets it.
 pub const INBOX_LANE_MESSAGES_MAX: usize = 2 * WINDOW_MESSAGES_MAX;

@@ -17,6 +17,7 @@ use crate::limits::{
 use crate::message::{Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outcome::State;
+use crate::pace::Pace;
 use crate::planted::{Bug, planted};
 use crate::presence::Peers;
 use crate::seen::Seen;
@@ -78,6 +79,8 @@ pub(crate) struct OutLane {
     pub(crate) unacked: usize,
     /// How many may be so.
     pub(crate) unacked_max: usize,
+    /// When it was last published, and whether the next ones wait for more to go with them.
+    pub(crate) pace: Pace,
 }
 
 impl OutLane {
@@ -97,6 +100,7 @@ impl OutLane {
             first_seen: None,
             unacked: 0,
             unacked_max: UNACKED_MESSAGES_START,
+            pace: Pace::default(),
         }
     }
 

@@ -148,6 +148,12 @@ impl Outcome {
         }
     }
 
+    /// Whether files of its output may lie at the receiver: those that are to be fetched, and what a process that died
+    /// in the middle has left.
+    pub fn may_have_files(&self) -> bool {
+        self.state == Final::Interrupted || self.stdout.is_bulk() || self.stderr.is_bulk()
+    }
+
     /// One of its streams.
     pub fn stream(&self, stream: Stream) -> &Output {
         match stream {

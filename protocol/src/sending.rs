@@ -30,6 +30,10 @@ impl Outbox {
     }
 
     fn publish(&mut self, lane: usize, live: Option<Incarnation>, ctx: &mut Ctx) {
+        let this = &self.lanes[lane];
+        if let Some(until) = this.pace.hold(this.queue.len(), ctx.now.mono) {
+            return ctx.timers.set_earlier(Timer::Lane(lane), until);
+        }
         let sent_before = self.lanes[lane].row.sent;
         let mut outgoing = Vec::new();
         while self.lanes[lane].unacked < self.lanes[lane].unacked_max {
@@ -37,6 +41,7 @@ impl Outbox {
             outgoing.push(self.attempt(lane, seq, live, ctx));
         }
         let this = &mut self.lanes[lane];
+        this.pace.sent(outgoing.len(), ctx.now.mono);
         if this.row.sent > sent_before {
             ctx.write(Write::OutLane(this.row.clone()));
         }
