@@ -44,6 +44,8 @@ impl Inbox {
             of_sender.filter(|((_, other), _)| *other == epoch).map(|(key, _)| key.clone()).collect();
         for key in keys {
             let Some(lane) = self.lanes.remove(&key) else { continue };
+            self.waiting -= lane.waiting.len();
+            self.running -= lane.running;
             for incoming in lane.entries.into_values() {
                 self.tickets.remove(&incoming.ticket);
                 self.deadlines.remove(&incoming);

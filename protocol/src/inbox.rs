@@ -77,7 +77,11 @@ pub(crate) struct Inbox {
     pub(crate) last_ticket: u64,
     /// Bytes of bodies that are held.
     pub(crate) held: usize,
-    /// Messages that run beyond the first of their lane.
+    /// Messages that are not started.
+    pub(crate) waiting: usize,
+    /// Messages that run, and those of them beyond the first of their lane.
+    pub(crate) running: usize,
+    /// See `running`.
     pub(crate) extra: usize,
     /// Lanes that could start more if the node did not run so many already.
     pub(crate) held_back: BTreeSet<InKey>,
@@ -152,7 +156,7 @@ impl Inbox {
     pub(crate) fn place(&mut self, key: &InKey, seq: Seq, incoming: Incoming) {
         let Some(lane) = self.lanes.get_mut(key) else { return };
         if incoming.state == InState::Stored {
-            lane.waiting.insert(seq);
+            self.waiting += usize::from(lane.waiting.insert(seq));
             self.deadlines.add(&incoming);
         }
         if !incoming.stored {
@@ -282,7 +286,7 @@ impl Inbox {
                 self.held -= if incoming.stored { 0 } else { incoming.message.body.len() };
                 self.deadlines.remove(incoming);
             }
-            lane.waiting.remove(&seq);
+            self.waiting -= usize::from(lane.waiting.remove(&seq));
             lane.seen.insert(seq, seq);
             self.tickets.remove(ticket);
             self.owed.confirmed(&key.0.peer, key.1, *ticket, ctx);

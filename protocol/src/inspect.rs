@@ -4,6 +4,7 @@ use crate::event::Ticket;
 use crate::message::{Incarnation, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 use crate::node::Node;
+use crate::outbox::OutLane;
 use crate::outcome::State;
 use crate::presence::Session;
 use crate::step::{InState, Moment, PeerRow, Presence};
@@ -111,13 +112,7 @@ impl Node {
 
     /// All outgoing lanes.
     pub fn out_lanes(&self) -> impl Iterator<Item = OutLaneNow> + '_ {
-        self.outbox.lanes.iter().map(|lane| OutLaneNow {
-            lane: lane.row.lane.clone(),
-            window: lane.window.len(),
-            behind: lane.behind.messages,
-            unacked: lane.unacked,
-            oldest: lane.window.first_key_value().map(|(_, first)| (first.message.id, first.state.clone())),
-        })
+        self.outbox.lanes.iter().map(out_lane)
     }
 
     /// All incoming lanes.
@@ -138,9 +133,27 @@ impl Node {
         Some((incoming.message.id, *seq, incoming.state.clone()))
     }
 
+    /// One outgoing lane, if it is known.
+    pub fn out_lane(&self, lane: &Lane) -> Option<OutLaneNow> {
+        let index = self.outbox.by_lane.get(lane)?;
+        self.outbox.lanes.get(*index).map(out_lane)
+    }
+
+    /// How many lanes there are, outgoing and incoming.
+    pub fn lanes(&self) -> (usize, usize) {
+        (self.outbox.lanes.len(), self.inbox.lanes.len())
+    }
+
+    /// Messages of the inbox that are not started.
+    pub fn waiting(&self) -> usize {
+        debug_assert_eq!(self.inbox.waiting, self.in_lanes().map(|lane| lane.waiting).sum::<usize>());
+        self.inbox.waiting
+    }
+
     /// Messages that run here.
     pub fn running(&self) -> usize {
-        self.inbox.lanes.values().map(|lane| lane.running).sum()
+        debug_assert_eq!(self.inbox.running, self.in_lanes().map(|lane| lane.running).sum::<usize>());
+        self.inbox.running
     }
 
     /// Results that wait for their sender's confirmation.
@@ -152,5 +165,15 @@ impl Node {
     /// Whether the broker can be reached.
     pub fn link(&self) -> bool {
         self.ctx.link
+    }
+}
+
+fn out_lane(lane: &OutLane) -> OutLaneNow {
+    OutLaneNow {
+        lane: lane.row.lane.clone(),
+        window: lane.window.len(),
+        behind: lane.behind.messages,
+        unacked: lane.unacked,
+        oldest: lane.window.first_key_value().map(|(_, first)| (first.message.id, first.state.clone())),
     }
 }

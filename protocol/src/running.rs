@@ -110,7 +110,8 @@ impl Inbox {
         let mut runs = Vec::with_capacity(batch.len());
         for seq in batch {
             let Some(incoming) = lane.entries.get_mut(seq) else { continue };
-            lane.waiting.remove(seq);
+            self.waiting -= usize::from(lane.waiting.remove(seq));
+            self.running += 1;
             self.deadlines.remove(incoming);
             self.extra += usize::from(lane.running > 0);
             lane.running += 1;
@@ -159,10 +160,11 @@ impl Inbox {
             InState::Finished(_) => return,
             InState::Running(_) => {
                 lane.running -= 1;
+                self.running -= 1;
                 self.extra -= usize::from(lane.running > 0);
             }
             InState::Stored => {
-                lane.waiting.remove(&seq);
+                self.waiting -= usize::from(lane.waiting.remove(&seq));
                 self.deadlines.remove(incoming);
                 if !incoming.stored {
                     self.held -= incoming.message.body.len();
