@@ -20,6 +20,9 @@ const PARTS_MAX: u64 = 1000;
 /// Files in the folder; the oldest go when there are more.
 const FILES_MAX: usize = 4000;
 
+/// Bytes of all files in the folder; the oldest go when there are more.
+const BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// Characters of the text that are repeated in the reason.
 const EXCERPT_CHARS_MAX: usize = 400;
 
@@ -93,14 +96,61 @@ fn describe(part: &Part) -> String {
 
 /// Keeps the folder small. The names sort by time.
 fn prune(dir: &Path) -> io::Result<()> {
-    let mut names: Vec<PathBuf> = fs::read_dir(dir)?.flatten().map(|entry| entry.path()).collect();
-    if names.len() > FILES_MAX {
-        names.sort();
-        let gone = names.len() - FILES_MAX;
-        for path in &names[..gone] {
-            fs::remove_file(path)?;
-        }
-        tracing::warn!(files = gone, folder = %dir.display(), "the oldest rejected messages are removed");
+    let mut files: Vec<(PathBuf, u64)> = Vec::new();
+    for entry in fs::read_dir(dir)?.flatten() {
+        // One that somebody has removed in between takes no room.
+        let bytes = entry.metadata().map_or(0, |meta| meta.len());
+        files.push((entry.path(), bytes));
     }
+    let mut bytes: u64 = files.iter().map(|(_, bytes)| bytes).sum();
+    if files.len() <= FILES_MAX && bytes <= BYTES_MAX {
+        return Ok(());
+    }
+    files.sort();
+    let (all, mut gone) = (files.len(), 0);
+    for (path, length) in files {
+        if all - gone <= FILES_MAX && bytes <= BYTES_MAX {
+            break;
+        }
+        fs::remove_file(path)?;
+        (bytes, gone) = (bytes - length, gone + 1);
+    }
+    tracing::warn!(files = gone, folder = %dir.display(), "the oldest rejected messages are removed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parts of one file, written one after the other; which of them are left, and how many bytes they have.
+    fn left(parts: u64, bytes: usize) -> (Vec<String>, u64) {
+        let node = tempfile::tempdir().unwrap();
+        let (file, at) = (FileId::next(), Place { offset: 0, line: 1, column: 1 });
+        for number in 1..=parts {
+            let text = vec![b'x'; bytes];
+            let part = Part { number, at, seen: at, reason: "it is nonsense".to_owned(), text };
+            write(node.path(), file, &[part]).unwrap();
+        }
+        let entries = fs::read_dir(node.path().join("rejected")).unwrap().map(Result::unwrap);
+        let mut left: Vec<(String, u64)> =
+            entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len())).collect();
+        left.sort();
+        let bytes = left.iter().map(|(_, bytes)| bytes).sum();
+        (left.into_iter().map(|(name, _)| name).collect(), bytes)
+    }
+
+    #[test]
+    fn what_is_set_aside_has_a_limit_in_bytes_and_the_oldest_goes_first() {
+        let (names, bytes) = left(9, 8 << 20);
+        assert!((BYTES_MAX / 2..=BYTES_MAX).contains(&bytes), "{bytes}");
+        assert!(names.iter().any(|name| name.ends_with("-9.json")), "{names:?}");
+        assert!(!names.iter().any(|name| name.ends_with("-1.json")), "{names:?}");
+    }
+
+    #[test]
+    fn a_part_that_is_larger_than_all_may_be_does_not_stay() {
+        let (names, bytes) = left(1, BYTES_MAX as usize + 1);
+        assert!(bytes < 10_000, "{names:?}");
+    }
 }
