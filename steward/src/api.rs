@@ -10,13 +10,17 @@
 //! | `POST /v1/messages/{id}/cancel` | the message, taken back |
 //! | `GET /v1/nodes` | what is known of other nodes |
 //! | `GET /v1/ps` | lanes and tasks |
+//! | `POST /v1/ps/stop`, `…/start` with `{"name": "…"}` | the task, once it has stopped or runs; 409 for what must not be stopped |
+//! | `GET /v1/errors?node&since&limit` | the newest errors of nodes, as they came in |
 //! | `GET /v1/info` | this node |
 //!
 //! An error is `{"error": "…"}`: 400 and 422 for what makes no sense, 404 for what isn't there, 503 while the node stops,
 //! 507 when the disk is full.
 
 pub(crate) mod client;
+mod errors;
 mod messages;
+pub(crate) mod processes;
 pub(crate) mod serve;
 pub(crate) mod socket;
 
@@ -31,15 +35,20 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
 use crate::engine::{EngineError, EngineHandle, Input};
 use crate::intake::{Fault, Intake, IntakeError};
-use crate::supervise::Supervisor;
-use crate::view::{NodeView, ProcessView};
+use crate::processes::Processes;
+use crate::supervise::{ControlError, Supervisor};
+use crate::view::NodeView;
 
 /// The largest request body, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The largest body of a request that names a process, in bytes.
+const NAME_BODY_BYTES_MAX: usize = 4096;
 
 /// All request bodies that are read at the same time, in KiB; more wait.
 const BODIES_KIB_MAX: usize = 128 * 1024;
@@ -99,17 +108,19 @@ struct Inner {
     intake: Intake,
     engine: EngineHandle,
     supervisor: Supervisor,
+    processes: Processes,
+    dir: PathBuf,
     blobs: Blobs,
     info: Arc<dyn Fn() -> InfoView + Send + Sync>,
     bodies_kib: Semaphore,
 }
 
 impl Api {
-    /// Serves on `steward.sock` in the node's directory until the supervisor ends its tasks.
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
+    /// Serves on `steward.sock` in the node's directory until the end.
+    pub(crate) async fn run(self, end: CancellationToken) -> anyhow::Result<()> {
         let (socket, listener) = socket::listen(&self.dir).await?;
         let supervisor = self.supervisor.clone();
-        serve::serve(listener, self.router(), LIMITS, "api connection", &supervisor).await;
+        serve::serve(listener, self.router(), LIMITS, "api connection", &supervisor, end).await;
         drop(socket);
         Ok(())
     }
@@ -117,7 +128,8 @@ impl Api {
     fn router(self) -> Router {
         let Self { intake, engine, supervisor, dir, info } = self;
         let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
-        let shared = Inner { intake, engine, supervisor, blobs, info, bodies_kib };
+        let processes = Processes::new(engine.clone(), supervisor.clone());
+        let shared = Inner { intake, engine, supervisor, processes, dir, blobs, info, bodies_kib };
         Router::new()
             .route("/v1/messages", get(messages::list).post(messages::send))
             .route("/v1/messages/{id}", get(messages::show))
@@ -125,7 +137,10 @@ impl Api {
             .route("/v1/messages/{id}/cancel", post(messages::cancel))
             .route("/v1/messages/{id}/{stream}", get(messages::output))
             .route("/v1/nodes", get(nodes))
-            .route("/v1/ps", get(processes))
+            .route("/v1/ps", get(processes::list))
+            .route("/v1/ps/stop", post(processes::stop).layer(DefaultBodyLimit::max(NAME_BODY_BYTES_MAX)))
+            .route("/v1/ps/start", post(processes::start).layer(DefaultBodyLimit::max(NAME_BODY_BYTES_MAX)))
+            .route("/v1/errors", get(errors::list))
             .route("/v1/info", get(info_view))
             .fallback(messages::unknown)
             .layer(DefaultBodyLimit::disable())
@@ -135,12 +150,6 @@ impl Api {
 
 async fn nodes(State(api): State<Shared>) -> Result<Json<Vec<NodeView>>, ApiError> {
     Ok(Json(api.engine.ask(Input::Nodes).await?))
-}
-
-async fn processes(State(api): State<Shared>) -> Result<Json<Vec<ProcessView>>, ApiError> {
-    let mut all = api.engine.ask(Input::Lanes).await?;
-    all.extend(api.supervisor.list());
-    Ok(Json(all))
 }
 
 async fn info_view(State(api): State<Shared>) -> Json<InfoView> {
@@ -171,6 +180,17 @@ impl From<EngineError> for ApiError {
             StatusCode::INSUFFICIENT_STORAGE
         } else {
             StatusCode::CONFLICT
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        let status = match error {
+            ControlError::Unknown { .. } => StatusCode::NOT_FOUND,
+            ControlError::Refused(_) => StatusCode::CONFLICT,
+            ControlError::Late(_) => StatusCode::GATEWAY_TIMEOUT,
         };
         Self::new(status, error.to_string())
     }

@@ -336,11 +336,14 @@ impl Broker {
         }
     }
 
-    fn told_name(&self, outcome: NameCheck) {
+    /// Tells whoever started the node whether the name is free; false: that was told before.
+    fn told_name(&self, outcome: NameCheck) -> bool {
         let sender = self.0.name_checked.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if sender.is_some_and(|sender| sender.send(outcome).is_err()) {
+        let Some(sender) = sender else { return false };
+        if sender.send(outcome).is_err() {
             tracing::debug!("nobody waits to hear whether the name is free");
         }
+        true
     }
 }
 

@@ -8,7 +8,9 @@ mod argv;
 mod bench;
 mod cancel;
 mod completions;
+mod control;
 mod demo;
+mod errors;
 mod exit;
 pub(crate) mod fleet;
 mod man;
@@ -16,6 +18,7 @@ mod messages;
 mod nodes;
 mod output;
 mod ps;
+mod remote;
 mod replay;
 mod run;
 mod send;
@@ -45,6 +48,9 @@ const VERBS: &[Entry] = &[
     entry::<cancel::Cancel>(),
     entry::<nodes::Nodes>(),
     entry::<ps::Ps>(),
+    entry::<control::StopProcess>(),
+    entry::<control::StartProcess>(),
+    entry::<errors::Errors>(),
     entry::<replay::Replay>(),
     entry::<demo::Demo>(),
     entry::<bench::Bench>(),

@@ -19,6 +19,10 @@ use protocol::name::{MethodName, NodeName};
 use options as o;
 use sources::{ConfigError, Sources};
 
+/// The most failures within five minutes that an operator may allow: with longer and longer pauses between the tries
+/// there are hardly more.
+const RESTART_LIMIT_MAX: usize = 100;
+
 /// Everything that a node is told.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -57,6 +61,8 @@ pub(crate) struct NodeConfig {
     pub(crate) take_over: bool,
     /// How long a stop waits for what runs.
     pub(crate) stop_limit: Duration,
+    /// So many failures of a part of the node within five minutes, and it stays down.
+    pub(crate) restart_limit: usize,
 }
 
 /// How a node reaches the broker.
@@ -173,6 +179,7 @@ impl Config {
                 labels: sources.many(&o::LABEL, label)?.into_iter().collect(),
                 take_over: sources.one(&o::TAKE_OVER, boolean)?,
                 stop_limit: sources.one(&o::STOP_LIMIT, units::duration)?,
+                restart_limit: sources.one(&o::RESTART_LIMIT, restart_limit)?,
             },
             broker: BrokerConfig { addresses: sources.many(&o::BROKER_ADDRESS, server)? },
             delivery: DeliveryConfig {
@@ -243,6 +250,11 @@ fn ack_timeout(text: &str) -> Result<Duration, String> {
 
 fn retries(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("must be a whole number from 0 (without limit) to {}", u32::MAX))
+}
+
+fn restart_limit(text: &str) -> Result<usize, String> {
+    let limit = text.parse().ok().filter(|limit| (1..=RESTART_LIMIT_MAX).contains(limit));
+    limit.ok_or_else(|| format!("must be a whole number from 1 to {RESTART_LIMIT_MAX}"))
 }
 
 fn allow_rule(text: &str) -> Result<AllowRule, String> {

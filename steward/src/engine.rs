@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::message::{Message, MessageId};
-use protocol::name::NodeName;
+use protocol::name::{Lane, NodeName};
 use protocol::step::{Effect, Report, Step, Write};
 use protocol::{Event, Node};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -25,7 +25,8 @@ pub(crate) use self::stats::EngineStats;
 use crate::blobs::{Blobs, Owner};
 use crate::clock::Clock;
 use crate::message_log::MessageLog;
-use crate::store::{CommitError, Reader, Retention, Store};
+use crate::store::{CommitError, ErrorRow, Reader, Retention, Store};
+use crate::troubles::Troubles;
 use crate::view::{MessageView, NodeView, ProcessView};
 
 /// Inputs that may wait for the loop; whoever brings more waits (backpressure).
@@ -78,6 +79,10 @@ pub(crate) enum Input {
     Nodes(oneshot::Sender<Result<Vec<NodeView>, EngineError>>),
     /// A look at the lanes.
     Lanes(oneshot::Sender<Result<Vec<ProcessView>, EngineError>>),
+    /// How many messages of an outgoing lane are not final.
+    Waiting(Lane, oneshot::Sender<Result<u64, EngineError>>),
+    /// Errors of other nodes for the table of errors. Answered once they are durable.
+    Note(Vec<ErrorRow>, oneshot::Sender<Result<(), EngineError>>),
     /// Stop: answer what is here, commit, end the loop.
     Stop(oneshot::Sender<()>),
 }
@@ -159,6 +164,7 @@ pub(crate) struct Engine {
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) outputs: Outputs,
     pub(crate) reports: broadcast::Sender<Arc<Report>>,
+    pub(crate) troubles: Troubles,
     pub(crate) stats: Arc<EngineStats>,
     /// What the loop has to tell itself: answers of the store.
     pub(crate) own: VecDeque<Event>,
@@ -166,6 +172,8 @@ pub(crate) struct Engine {
     pub(crate) starting: VecDeque<Vec<Effect>>,
     /// The step that starting up brought.
     pub(crate) first: Step,
+    /// Whether the message log could not be written the last time.
+    pub(crate) log_failed: bool,
 }
 
 /// What one turn of the loop has gathered.
@@ -173,6 +181,8 @@ pub(crate) struct Engine {
 struct Turn {
     writes: Vec<Write>,
     effects: Vec<Effect>,
+    /// Rows for the table of errors.
+    notes: Vec<ErrorRow>,
     answers: Vec<Answer>,
     /// What was submitted in it, and so is not in the store yet.
     submitted: HashSet<MessageId>,
@@ -181,6 +191,7 @@ struct Turn {
 /// Somebody who waits for the turn to be durable.
 enum Answer {
     Submitted(Vec<MessageId>, oneshot::Sender<Result<Vec<MessageId>, EngineError>>),
+    Noted(oneshot::Sender<Result<(), EngineError>>),
     Query(Input),
 }
 
@@ -210,6 +221,7 @@ impl Engine {
         let mut turn = Turn::default();
         turn.add(std::mem::take(&mut self.first));
         let mut stopped = self.finish(turn).await;
+        self.stats.look(&self.node);
         let mut inputs = Vec::with_capacity(BATCH_INPUTS_MAX);
         let mut prune_at = Duration::ZERO;
         let mut held: Option<(Turn, Duration)> = None;
@@ -236,7 +248,7 @@ impl Engine {
                 continue;
             }
             stopped = self.finish(turn).await.or(last_words);
-            self.stats.run(self.node.running());
+            self.stats.look(&self.node);
             if self.clock.elapsed() >= prune_at && self.own.is_empty() {
                 prune_at = self.clock.elapsed() + self.prune();
             }
@@ -286,6 +298,10 @@ impl Engine {
                 Ok(None) => respond(reply, Err(EngineError::Unknown(id))),
                 Err(error) => respond(reply, Err(EngineError::Store(error.to_string().into()))),
             },
+            Input::Note(rows, reply) => {
+                turn.notes.extend(rows);
+                turn.answers.push(Answer::Noted(reply));
+            }
             query => turn.answers.push(Answer::Query(query)),
         }
     }
@@ -331,11 +347,9 @@ impl Engine {
 
     /// Commits a turn, and then does what it brought. Answers with whoever asked for the end meanwhile.
     async fn finish(&mut self, turn: Turn) -> Option<oneshot::Sender<()>> {
-        let Turn { writes, effects, mut answers, .. } = turn;
+        let Turn { writes, effects, notes, mut answers, .. } = turn;
         if !writes.is_empty() {
-            if let Err(error) = self.log.append(&writes) {
-                tracing::error!(%error, "the message log can't be written; messages go on without it");
-            }
+            self.log_messages(&writes);
             let started = self.clock.elapsed();
             if let Err(error) = self.store.commit(&writes) {
                 if let CommitError::Full | CommitError::Sqlite(_) = error {
@@ -350,14 +364,30 @@ impl Engine {
             }
             self.stats.committed(self.store.commits(), &writes, self.clock.elapsed().saturating_sub(started));
         }
+        // In a transaction of their own: no message depends on them.
+        let noted = self.store.note(&notes).map_err(|error| EngineError::Store(error.to_string().into()));
         self.perform(effects);
         for answer in answers {
             match answer {
                 Answer::Submitted(ids, reply) => respond(reply, Ok(ids)),
+                Answer::Noted(reply) => respond(reply, noted.clone()),
                 Answer::Query(query) => self.query(query),
             }
         }
         None
+    }
+
+    /// Writes down what messages become. A log that can't be written is an error once, not with each message.
+    fn log_messages(&mut self, writes: &[Write]) {
+        let failed = self.log.append(writes).err();
+        match &failed {
+            Some(error) if !self.log_failed => {
+                tracing::error!(%error, "the message log can't be written; messages go on without it");
+            }
+            None if self.log_failed => tracing::info!("the message log is written again"),
+            Some(_) | None => {}
+        }
+        self.log_failed = failed.is_some();
     }
 
     /// The disk does not take the turn. It is kept and tried again until it does; new messages are refused meanwhile,
@@ -383,6 +413,10 @@ impl Engine {
                     continue;
                 }
                 Ok(Some(Input::Cancel(_, reply))) => {
+                    respond(reply, Err(EngineError::Store(why.as_str().into())));
+                    continue;
+                }
+                Ok(Some(Input::Note(_, reply))) => {
                     respond(reply, Err(EngineError::Store(why.as_str().into())));
                     continue;
                 }
@@ -447,7 +481,7 @@ fn give_up_waiting(answers: &mut Vec<Answer>, why: &str) {
                 );
                 respond(reply, Err(EngineError::Store(text.into())));
             }
-            query @ Answer::Query(_) => answers.push(query),
+            other @ (Answer::Query(_) | Answer::Noted(_)) => answers.push(other),
         }
     }
 }

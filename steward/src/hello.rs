@@ -11,6 +11,10 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::metrics::disk_free_bytes;
+use crate::view::ProcessView;
+
+/// Characters of the reason for which a part does not run; there are a dozen parts, and a hello has a limit.
+const WHY_CHARS_MAX: usize = 200;
 
 /// What doesn't change while the process runs.
 #[derive(Debug, Clone, Serialize)]
@@ -41,6 +45,17 @@ pub(crate) struct Queues {
     pub(crate) running: u64,
 }
 
+/// A part of the node that does not run.
+#[derive(Debug, Serialize)]
+struct Resting<'a> {
+    task: &'a str,
+    /// `down`, or `stopped` by somebody.
+    state: &'a str,
+    /// The last thing that went wrong with it, if anything did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Now<'a> {
@@ -52,6 +67,9 @@ struct Now<'a> {
     memory_total_bytes: Option<u64>,
     memory_available_bytes: Option<u64>,
     queues: Queues,
+    /// Absent while all is well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resting: Vec<Resting<'a>>,
 }
 
 impl Hello {
@@ -71,8 +89,8 @@ impl Hello {
         }
     }
 
-    /// What it says at this moment, as JSON text.
-    pub(crate) fn text(&self, queues: Queues) -> Arc<str> {
+    /// What it says at this moment, as JSON text. `resting` are the parts of the node that do not run.
+    pub(crate) fn text(&self, queues: Queues, resting: &[ProcessView]) -> Arc<str> {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let now = Now {
             hello: self,
@@ -81,9 +99,15 @@ impl Hello {
             memory_total_bytes: meminfo(&memory, "MemTotal:"),
             memory_available_bytes: meminfo(&memory, "MemAvailable:"),
             queues,
+            resting: resting.iter().map(resting_part).collect(),
         };
         serde_json::to_string(&now).unwrap_or_else(|_| "{}".to_owned()).into()
     }
+}
+
+fn resting_part(task: &ProcessView) -> Resting<'_> {
+    let why = task.note.as_deref().map(|note| note.chars().take(WHY_CHARS_MAX).collect());
+    Resting { task: &task.name, state: &task.state, why }
 }
 
 fn word(path: &str) -> Option<String> {
@@ -113,7 +137,7 @@ mod tests {
     fn a_hello_says_who_where_and_how() {
         let labels = [("region".to_owned(), "north".to_owned())].into();
         let hello = Hello::new("ship1", &std::env::temp_dir(), Wall(0), labels);
-        let text = hello.text(Queues { outbox: 3, ..Queues::default() });
+        let text = hello.text(Queues { outbox: 3, ..Queues::default() }, &[]);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["node"], "ship1");
         assert_eq!(value["labels"]["region"], "north");
@@ -123,6 +147,24 @@ mod tests {
         assert!(value["memoryTotalBytes"].as_u64() > value["memoryAvailableBytes"].as_u64());
         assert_eq!(value["load"].as_array().unwrap().len(), 3);
         assert!(text.len() < 2000, "{text}");
+        assert_eq!(value.get("resting"), None);
+    }
+
+    #[test]
+    fn a_part_that_is_down_is_told_with_the_reason() {
+        let hello = Hello::new("ship1", &std::env::temp_dir(), Wall(0), BTreeMap::new());
+        let down = ProcessView {
+            kind: "task".to_owned(),
+            name: "api".to_owned(),
+            state: "down".to_owned(),
+            messages: 0,
+            restarts: 2,
+            note: Some("x".repeat(10_000)),
+        };
+        let text = hello.text(Queues::default(), &vec![down; 20]);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&value["resting"][0]["task"], &value["resting"][0]["state"]), (&"api".into(), &"down".into()));
+        assert!(text.len() < crate::broker::wire::INFO_BYTES_MAX, "{}", text.len());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! It never holds anything up: a reader of the log that is too slow costs lines about messages, and the log says how many.
 
-pub(crate) mod errors;
+mod errors;
 mod lines;
 
 use std::io::IsTerminal as _;
@@ -12,15 +12,15 @@ use protocol::message::MessageId;
 use protocol::name::Lane;
 use protocol::outcome::{Final, Outcome};
 use protocol::step::Report;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::config::{LogConfig, LogFormat};
+use crate::troubles::{HERE_ONLY, Troubles};
 
 /// Characters of the first line of an output that stand in the log.
 const LINE_CHARS_MAX: usize = 120;
@@ -28,8 +28,8 @@ const LINE_CHARS_MAX: usize = 120;
 /// Reports whose lines are written together.
 const REPORTS_TOGETHER: usize = 256;
 
-/// Starts the log. To be called once, before anything is logged. What comes out are the lines that an operator must act on.
-pub(crate) fn start(config: &LogConfig) -> anyhow::Result<mpsc::Receiver<String>> {
+/// Starts the log. To be called once, before anything is logged. `troubles` hears of lines that an operator must act on.
+pub(crate) fn start(config: &LogConfig, troubles: Troubles) -> anyhow::Result<()> {
     // The client tells of each attempt to connect; the link tells of changes, which is enough. First, so that whoever
     // names the client in the level has the last word.
     let filter = EnvFilter::try_new(format!("async_nats=off,{}", config.level))?;
@@ -44,13 +44,11 @@ pub(crate) fn start(config: &LogConfig) -> anyhow::Result<mpsc::Receiver<String>
         true => log.json().flatten_event(true).boxed(),
         false => log.with_ansi(terminal).boxed(),
     };
-    let (layer, errors) = errors::Errors::new();
-    // Each with its own level: who wants a quiet log may still want to hear of errors at central. And without one, every
-    // line below the log's level would be made, only to be thrown away.
-    let layer = layer.with_filter(LevelFilter::ERROR);
-    let registry = tracing_subscriber::registry().with(log.with_filter(filter)).with(layer);
+    let registry = tracing_subscriber::registry().with(log.with_filter(filter)).with(errors::layer(troubles));
     registry.try_init().map_err(|error| anyhow::anyhow!("the log can't be started: {error}"))?;
-    Ok(errors)
+    // Whoever owns what has panicked says what becomes of it. This says where, in a line like any other.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(target: HERE_ONLY, %panic, "something panicked")));
+    Ok(())
 }
 
 /// Writes a line for each message that ends, until the end.
@@ -123,7 +121,7 @@ fn ended(id: MessageId, lane: &Lane, outcome: &Outcome, what: &'static str) {
 }
 
 /// The first line that says something: of what went wrong if something did, else of standard output.
-fn first_line(outcome: &Outcome) -> Option<String> {
+pub(crate) fn first_line(outcome: &Outcome) -> Option<String> {
     let both = match outcome.state {
         Final::Failed | Final::TimedOut => [&outcome.stderr, &outcome.stdout],
         _ => [&outcome.stdout, &outcome.stderr],

@@ -30,6 +30,10 @@ mod view;
 
 mod supervise;
 
+mod processes;
+
+mod troubles;
+
 mod lock;
 
 mod marked;

@@ -11,6 +11,9 @@ mod capture;
 mod context;
 mod error_log;
 pub(crate) mod job_guard;
+mod op_process_list;
+mod op_process_start;
+mod op_process_stop;
 mod process;
 mod runner;
 mod say_hello;
@@ -40,6 +43,9 @@ static TABLE: &[&dyn Entry] = &[
     &Row::<text_logging::TextLogging>::NEW,
     &Row::<error_log::ErrorLog>::NEW,
     &Row::<say_hello::SayHello>::NEW,
+    &Row::<op_process_list::OpProcessList>::NEW,
+    &Row::<op_process_stop::OpProcessStop>::NEW,
+    &Row::<op_process_start::OpProcessStart>::NEW,
 ];
 
 /// One thing that a node can do for a message.

@@ -14,12 +14,12 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures_util::future::BoxFuture;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use protocol::message::Kind;
 use protocol::name::{Lane, MethodName, NodeName};
 use protocol::outcome::{Outcome, State};
 use protocol::step::{Presence, Report};
+use tokio_util::sync::CancellationToken;
 
 use crate::api::serve;
 use crate::config::ListenAddress;
@@ -85,12 +85,16 @@ pub(crate) struct Sample {
     pub(crate) outbox_open: u64,
     /// Incoming messages that are not confirmed.
     pub(crate) inbox_open: u64,
+    /// Incoming messages that are not started.
+    pub(crate) inbox_stored: u64,
     /// Lanes, outgoing and incoming.
     pub(crate) lanes: (u64, u64),
     /// Batches of effects that found their queue full.
     pub(crate) effects_dropped: u64,
     /// Methods that run.
     pub(crate) methods_running: u64,
+    /// Errors that were told to the central error log by themselves or as a sum, and those in the sums.
+    pub(crate) errors: (u64, u64),
 }
 
 impl Sample {
@@ -127,7 +131,7 @@ pub(crate) struct Sources {
     /// The node's directory, for the disk.
     pub(crate) dir: PathBuf,
     /// For everything else.
-    pub(crate) sample: Arc<dyn Fn() -> BoxFuture<'static, Sample> + Send + Sync>,
+    pub(crate) sample: Arc<dyn Fn() -> Sample + Send + Sync>,
 }
 
 impl Metrics {
@@ -187,10 +191,15 @@ impl Metrics {
     }
 
     /// Offers `/metrics` until the end. A port that is in use is tried again, and nothing else suffers from it.
-    pub(crate) async fn serve(self, address: ListenAddress, sources: Sources) -> anyhow::Result<()> {
+    pub(crate) async fn serve(
+        self,
+        address: ListenAddress,
+        sources: Sources,
+        end: CancellationToken,
+    ) -> anyhow::Result<()> {
         let supervisor = sources.supervisor.clone();
-        if let Some(listener) = serve::listen(&address, "metrics", &supervisor.token()).await {
-            serve::serve(listener, self.router(sources), LIMITS, "metrics connection", &supervisor).await;
+        if let Some(listener) = serve::listen(&address, "metrics", &end).await {
+            serve::serve(listener, self.router(sources), LIMITS, "metrics connection", &supervisor, end).await;
         }
         Ok(())
     }
@@ -201,8 +210,7 @@ impl Metrics {
     }
 
     async fn page(self, sources: Sources) -> Response {
-        let sample = (sources.sample)().await;
-        let text = page::write(&self, &self.tally(), &sample, &Here::look(&sources));
+        let text = page::write(&self, &self.tally(), &(sources.sample)(), &Here::look(&sources));
         match text {
             Ok(text) => {
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -248,7 +256,7 @@ impl Tally {
 struct Here {
     queue: u64,
     tasks: BTreeMap<String, u64>,
-    restarts: u64,
+    restarts: Vec<(Arc<str>, u64)>,
     panics: u64,
     disk_free_bytes: u64,
     memory_bytes: u64,
@@ -257,16 +265,16 @@ struct Here {
 impl Here {
     fn look(sources: &Sources) -> Self {
         let inputs = &sources.engine.inputs;
-        let mut tasks = BTreeMap::new();
+        // Alerts want a zero, not a series that is missing while all is well.
+        let mut tasks: BTreeMap<String, u64> = ["running", "down"].map(|state| (state.to_owned(), 0)).into();
         for task in sources.supervisor.list() {
             *tasks.entry(task.state).or_default() += 1;
         }
-        let counts = sources.supervisor.counts();
         Self {
             queue: (inputs.max_capacity() - inputs.capacity()) as u64,
             tasks,
-            restarts: counts.restarts,
-            panics: counts.panics,
+            restarts: sources.supervisor.restarts(),
+            panics: sources.supervisor.panics(),
             disk_free_bytes: disk_free_bytes(&sources.dir).unwrap_or(0),
             memory_bytes: memory_bytes().unwrap_or(0),
         }

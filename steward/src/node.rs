@@ -7,6 +7,7 @@
 //! Nothing here decides about messages.
 
 mod assemble;
+mod hellos;
 mod trouble;
 
 use std::os::unix::fs::DirBuilderExt as _;
@@ -15,15 +16,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use protocol::Event;
-use protocol::event::Occasion;
-use protocol::step::Effect;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::broker::NameCheck;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Input;
+use crate::troubles::Troubles;
 use assemble::Parts;
+
+/// How long errors that were only counted may take to be summed up and queued.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a goodbye to the others may take at the end.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
@@ -46,13 +50,14 @@ enum End {
 
 /// Runs a node until it is told to stop. An error means that it could not start, or had to stop by itself.
 pub(crate) fn run(mut config: Config) -> anyhow::Result<()> {
-    let errors = crate::logging::start(&config.log)?;
+    let troubles = Troubles::new(Clock::start());
+    crate::logging::start(&config.log, troubles.clone())?;
     config.node.dir = settle(&config.node.dir)?;
     // Tasks share one thread: none of them computes for long, the engine has a thread to itself, and what blocks has its
     // own. More threads would pass work around more than do it.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.context("the runtime can't be started")?;
-    let result = runtime.block_on(run_here(&config, errors));
+    let result = runtime.block_on(run_here(&config, troubles));
     runtime.shutdown_timeout(TASKS_LIMIT);
     result
 }
@@ -67,12 +72,11 @@ fn settle(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-async fn run_here(config: &Config, errors: mpsc::Receiver<String>) -> anyhow::Result<()> {
+async fn run_here(config: &Config, troubles: Troubles) -> anyhow::Result<()> {
     // Set up before anything is there that a signal would leave behind.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (parts, name_check) = assemble::assemble(config, errors).await?;
-    let named = tokio::spawn(name_check);
+    let (parts, name_check) = assemble::assemble(config, troubles).await?;
     tell_systemd(&[sd_notify::NotifyState::Ready]);
     tracing::info!(
         node = %config.node.name,
@@ -86,7 +90,7 @@ async fn run_here(config: &Config, errors: mpsc::Receiver<String>) -> anyhow::Re
     let end = tokio::select! {
         _ = terminate.recv() => End::Signal("SIGTERM"),
         _ = interrupt.recv() => End::Signal("SIGINT"),
-        why = taken(named) => End::Namesake(why),
+        why = taken(name_check) => End::Namesake(why),
         _ = displaced.wait_for(Option::is_some) => {
             End::Namesake("another process has taken the name over (--take-over)".to_owned())
         }
@@ -97,18 +101,16 @@ async fn run_here(config: &Config, errors: mpsc::Receiver<String>) -> anyhow::Re
 }
 
 /// Ends only when the name turns out to be another's.
-async fn taken(named: tokio::task::JoinHandle<Result<NameCheck, oneshot::error::RecvError>>) -> String {
-    match named.await {
-        Ok(Ok(NameCheck::Taken(other))) => format!(
+async fn taken(name_check: oneshot::Receiver<NameCheck>) -> String {
+    match name_check.await {
+        Ok(NameCheck::Taken(other)) => format!(
             "a node with this name runs on {} (process {}, since {}); stop that one, give this one another --node, or \
              start it with --take-over",
             other.host,
             other.pid,
             crate::clock::rfc3339(other.started)
         ),
-        Ok(Ok(NameCheck::Free | NameCheck::Silent | NameCheck::TakenOver(_)) | Err(_)) | Err(_) => {
-            std::future::pending().await
-        }
+        Ok(NameCheck::Free | NameCheck::Silent | NameCheck::TakenOver(_)) | Err(_) => std::future::pending().await,
     }
 }
 
@@ -127,6 +129,9 @@ async fn stop(
         End::Engine => tracing::error!("the engine has ended by itself; the node stops"),
     }
     parts.intake_end.cancel();
+    if tokio::time::timeout(LAST_WORDS_LIMIT, parts.troubles.last_words()).await.is_err() {
+        tracing::debug!("errors that were only counted so far are not told");
+    }
     let gentle = async {
         // Before the runner stops: what it is given after that could only be told as interrupted.
         parts.engine.event(Event::Stopping).await;
@@ -169,20 +174,6 @@ async fn stop(
 fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd can't be told");
-    }
-}
-
-/// Says hello at the node's interval, for as long as it runs.
-async fn hellos(interval: Duration, broker: mpsc::Sender<Vec<Effect>>) -> anyhow::Result<()> {
-    let mut ticks = tokio::time::interval(interval);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The first one is due at once, and the link says hello by itself when it comes up.
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        if broker.send(vec![Effect::Announce(Occasion::Interval)]).await.is_err() {
-            return Ok(());
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use pprof::ProfilerGuardBuilder;
 use pprof::protos::Message as _;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::serve;
 use crate::config::ListenAddress;
@@ -33,9 +34,13 @@ const HELP: &str = "CPU profiles of this steward node.\n\n\
     for example: go tool pprof -http=: http://ADDRESS/debug/pprof/profile?seconds=10\n";
 
 /// Offers profiles until the end. A port that is in use is tried again.
-pub(crate) async fn serve(address: ListenAddress, supervisor: Supervisor) -> anyhow::Result<()> {
-    if let Some(listener) = serve::listen(&address, "profiles", &supervisor.token()).await {
-        serve::serve(listener, router(), LIMITS, "profiling connection", &supervisor).await;
+pub(crate) async fn serve(
+    address: ListenAddress,
+    supervisor: Supervisor,
+    end: CancellationToken,
+) -> anyhow::Result<()> {
+    if let Some(listener) = serve::listen(&address, "profiles", &end).await {
+        serve::serve(listener, router(), LIMITS, "profiling connection", &supervisor, end).await;
     }
     Ok(())
 }
@@ -90,6 +95,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::supervise::Rule;
 
     async fn get(port: u16, path: &str) -> Vec<u8> {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -103,9 +109,9 @@ mod tests {
     async fn a_profile_can_be_taken_and_only_one_at_a_time() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let supervisor = Supervisor::new();
-        let server = supervisor.clone();
-        supervisor.once("profiling", async move { serve::serve(listener, router(), LIMITS, "c", &server).await });
+        let supervisor = Supervisor::new(Rule::NODE);
+        let (server, end) = (supervisor.clone(), supervisor.token());
+        supervisor.once("profiling", async move { serve::serve(listener, router(), LIMITS, "c", &server, end).await });
         assert!(String::from_utf8(get(port, "/debug/pprof/").await).unwrap().contains("profile?seconds="));
         assert!(get(port, "/debug/pprof/profile?seconds=0").await.starts_with(b"HTTP/1.0 400"));
         let both =

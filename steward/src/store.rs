@@ -7,6 +7,7 @@
 mod batch;
 mod columns;
 mod error;
+mod errors;
 mod history;
 mod in_lanes;
 mod inbox;
@@ -38,6 +39,7 @@ use protocol::time::Wall;
 use rusqlite::{Connection, TransactionBehavior};
 
 pub(crate) use self::error::{CommitError, OpenError, ReadError};
+pub(crate) use self::errors::{ERROR_BYTES_MAX, ErrorFilter, ErrorRow};
 pub(crate) use self::outbox::{Due, Found};
 pub(crate) use self::prune::{Pruned, Retention};
 pub(crate) use self::reader::Reader;
@@ -151,6 +153,14 @@ impl Store {
         meta::count(&transaction, columns::ordered("ticket", last_ticket)?)?;
         transaction.commit()?;
         Ok(last_ticket)
+    }
+
+    /// Makes errors of nodes durable, in a transaction of their own. Those that are there already are not doubled.
+    pub(crate) fn note(&mut self, errors: &[ErrorRow]) -> Result<(), CommitError> {
+        if errors.is_empty() {
+            return Ok(());
+        }
+        errors::add(&mut self.connection, errors).map_err(|error| self.explain(error))
     }
 
     /// SQLite tells a full quota and a full file system during a sync as a mere I/O error: trying to write tells which.

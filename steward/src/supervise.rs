@@ -1,11 +1,23 @@
 //! The only place that spawns tasks. Each task has a name, an end (the supervisor's token) and a restart rule; a panic
-//! ends the run that it happened in and nothing else, and whoever listens to [`Supervisor::alarms`] hears of it.
+//! or an error ends the run that it happened in and nothing else, and is told to the central error log.
 //!
-//! It never decides what a task does, and it never stops one that works: [`Supervisor::stop`] first asks all of them,
-//! and aborts only those that have not ended within the limit.
+//! ```text
+//! running ──error, panic──▶ restarting ──pause──▶ running        pauses double
+//!    │                          └──too often──▶ down             until it is started, or the node is
+//!    └──stop──▶ stopped ──start──▶ running
+//! ```
+//! A task that is down and that nobody could start from afar (the link to the broker, say) is tried again after a long
+//! while, because otherwise the node would be lost until somebody is sent there.
+//!
+//! The supervisor never decides what a task does, and never stops one that works unless it is told to: then it asks
+//! first, and drops only what has not ended within a limit.
+
+mod control;
+mod rule;
+mod spec;
 
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,87 +25,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::broadcast;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::logging::errors::HERE_ONLY;
+use crate::troubles::TOLD;
 use crate::view::ProcessView;
 
-/// Alarms that a slow listener may be behind before it misses the oldest.
-pub(crate) const ALARMS_MAX: usize = 256;
+pub(crate) use rule::Rule;
+pub(crate) use spec::{ControlError, Spec, Stops, Whence};
+
+use rule::Failures;
 
 /// How long aborted tasks may take to be gone. One that holds its thread can't be aborted; nobody waits for it longer.
 const ABORT_LIMIT: Duration = Duration::from_secs(1);
 
-/// When a kept task that has failed runs again.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rule {
-    /// The first pause; it doubles with each failure in a row.
-    pub(crate) pause_first: Duration,
-    /// The longest pause.
-    pub(crate) pause_max: Duration,
-    /// A run of at least this length was healthy: the pause begins anew.
-    pub(crate) healthy: Duration,
-    /// So many failures within `window`, and the task stays down.
-    pub(crate) failures_max: usize,
-    /// See `failures_max`.
-    pub(crate) window: Duration,
-}
-
-impl Rule {
-    /// What holds for every task of a node.
-    pub(crate) const NODE: Self = Self {
-        pause_first: Duration::from_millis(100),
-        pause_max: Duration::from_secs(30),
-        healthy: Duration::from_secs(60),
-        failures_max: 10,
-        window: Duration::from_secs(5 * 60),
-    };
-}
-
-/// Something went wrong in a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Alarm {
-    /// The task.
-    pub(crate) task: Arc<str>,
-    /// What happened.
-    pub(crate) trouble: Trouble,
-    /// What is done about it.
-    pub(crate) answer: Answer,
-}
-
 /// How a run of a task ended when it should not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Trouble {
+enum Trouble {
     /// It returned an error, in words.
     Failed(Arc<str>),
     /// It panicked, with this message.
     Panicked(Arc<str>),
-}
-
-/// What is done about a run that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// It was the only run of its task.
-    Nothing,
-    /// It runs again after this pause.
-    RestartAfter(Duration),
-    /// It has failed too often: the task stays down until the node is restarted. An operator must act.
-    Down,
-}
-
-impl fmt::Display for Alarm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task {}: {}", self.task, self.trouble)?;
-        match self.answer {
-            Answer::Nothing => Ok(()),
-            Answer::RestartAfter(pause) => write!(f, "; it is restarted in {} ms", pause.as_millis()),
-            Answer::Down => f.write_str("; it failed too often and stays down until the node is restarted"),
-        }
-    }
 }
 
 impl fmt::Display for Trouble {
@@ -103,17 +58,6 @@ impl fmt::Display for Trouble {
             Self::Panicked(message) => write!(f, "panicked: {message}"),
         }
     }
-}
-
-/// What has happened since the start, for metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Restarts of kept tasks.
-    pub(crate) restarts: u64,
-    /// Panics that were caught, of all tasks.
-    pub(crate) panics: u64,
-    /// Tasks that stay down.
-    pub(crate) down: u64,
 }
 
 /// Spawns tasks and knows them all. Clones are the same supervisor.
@@ -128,21 +72,39 @@ struct Shared {
     end: CancellationToken,
     clock: Clock,
     rule: Rule,
-    alarms: broadcast::Sender<Alarm>,
     tasks: Mutex<BTreeMap<u64, Task>>,
+    /// Grows with each change of a kept task.
+    changes: watch::Sender<u64>,
     next: AtomicU64,
-    restarts: AtomicU64,
     panics: AtomicU64,
-    down: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Task {
     name: Arc<str>,
     state: State,
+    /// Runs that have begun, and those of them after a failure.
+    runs: u64,
+    /// See `runs`.
     restarts: u64,
     note: Option<Arc<str>>,
     abort: Option<AbortHandle>,
+    /// None for a task that runs once.
+    control: Option<Control>,
+}
+
+#[derive(Debug)]
+struct Control {
+    stops: Stops,
+    wish: watch::Sender<Wish>,
+}
+
+/// What is wanted of a kept task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wish {
+    run: bool,
+    /// How often somebody has asked for a start.
+    starts: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +112,7 @@ enum State {
     Running,
     Restarting,
     Down,
+    Stopped,
     Ended,
 }
 
@@ -159,57 +122,69 @@ impl State {
             Self::Running => "running",
             Self::Restarting => "restarting",
             Self::Down => "down",
+            Self::Stopped => "stopped",
             Self::Ended => "ended",
+        }
+    }
+}
+
+impl Task {
+    fn view(&self) -> ProcessView {
+        ProcessView {
+            kind: "task".to_owned(),
+            name: self.name.to_string(),
+            state: self.state.as_str().to_owned(),
+            messages: 0,
+            restarts: self.restarts,
+            note: self.note.as_deref().map(str::to_owned),
         }
     }
 }
 
 impl Supervisor {
     /// A supervisor without tasks. Its tasks run on the runtime in which they are spawned.
-    pub(crate) fn new() -> Self {
-        Self::with_rule(Rule::NODE)
-    }
-
-    /// A supervisor with a restart rule of its own, for tests that can't wait.
-    pub(crate) fn with_rule(rule: Rule) -> Self {
+    pub(crate) fn new(rule: Rule) -> Self {
         Self {
             shared: Arc::new(Shared {
                 tracker: TaskTracker::new(),
                 end: CancellationToken::new(),
                 clock: Clock::start(),
                 rule,
-                alarms: broadcast::Sender::new(ALARMS_MAX),
                 tasks: Mutex::default(),
+                changes: watch::Sender::new(0),
                 next: AtomicU64::new(0),
-                restarts: AtomicU64::new(0),
                 panics: AtomicU64::new(0),
-                down: AtomicU64::new(0),
             }),
         }
     }
 
     /// Runs what `make` gives, again and again: after an error or a panic once more, by the restart rule; not after
-    /// `Ok`, which says that its work is done or that it has seen the token. Keeps nothing that is not `'static`.
-    pub(crate) fn keep<F, T>(&self, name: impl Into<Arc<str>>, make: F)
+    /// `Ok`, which says that its work is done or that it has seen the token that it was given, which ends this run.
+    pub(crate) fn keep<F, T>(&self, spec: impl Into<Spec>, make: F)
     where
-        F: FnMut() -> T + Send + 'static,
+        F: FnMut(CancellationToken) -> T + Send + 'static,
         T: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
+        let spec = spec.into();
+        let (wish, wished) = watch::channel(Wish { run: true, starts: 0 });
+        let control = Control { stops: spec.stops, wish };
         let shared = Arc::clone(&self.shared);
-        self.spawn(name.into(), |id, name| async move { shared.keep(id, name, make).await });
+        self.spawn(Arc::clone(&spec.name), Some(control), |id| async move {
+            shared.keep(id, spec, make, wished).await;
+        });
     }
 
-    /// Runs `future` once. A panic ends it alone and is reported; what else goes wrong is its own business.
+    /// Runs `future` once. A panic ends it alone and is told; what else goes wrong is its own business.
     pub(crate) fn once<T>(&self, name: impl Into<Arc<str>>, future: T)
     where
         T: Future<Output = ()> + Send + 'static,
     {
-        let shared = Arc::clone(&self.shared);
-        self.spawn(name.into(), |id, name| async move {
+        let (shared, name) = (Arc::clone(&self.shared), name.into());
+        self.spawn(Arc::clone(&name), None, |id| async move {
             if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
-                shared.alarm(name, Trouble::Panicked(panic_text(&*panic)), Answer::Nothing);
+                shared.single_failed(&name, &Trouble::Panicked(panic_text(&*panic)));
             }
-            shared.forget(id);
+            shared.tasks().remove(&id);
         });
     }
 
@@ -218,38 +193,39 @@ impl Supervisor {
         self.shared.end.clone()
     }
 
-    /// What goes wrong from now on. At most [`ALARMS_MAX`] wait for a listener.
-    pub(crate) fn alarms(&self) -> broadcast::Receiver<Alarm> {
-        self.shared.alarms.subscribe()
-    }
-
-    /// Reports a panic that a task has caught itself because only it knows what to do about it.
-    pub(crate) fn caught(&self, name: impl Into<Arc<str>>, panic: &(dyn Any + Send)) -> Arc<str> {
+    /// Tells of a panic that a task has caught itself because only it knows what to do about it. Returns what it says.
+    pub(crate) fn caught(&self, name: &str, panic: &(dyn Any + Send)) -> Arc<str> {
         let text = panic_text(panic);
-        self.shared.alarm(name.into(), Trouble::Panicked(Arc::clone(&text)), Answer::Nothing);
+        self.shared.single_failed(name, &Trouble::Panicked(Arc::clone(&text)));
         text
     }
 
-    /// What has happened since the start.
-    pub(crate) fn counts(&self) -> Counts {
-        Counts {
-            restarts: self.shared.restarts.load(Ordering::Relaxed),
-            panics: self.shared.panics.load(Ordering::Relaxed),
-            down: self.shared.down.load(Ordering::Relaxed),
-        }
+    /// Panics since the start that were caught, of all tasks.
+    pub(crate) fn panics(&self) -> u64 {
+        self.shared.panics.load(Ordering::Relaxed)
+    }
+
+    /// How often each kept task was restarted.
+    pub(crate) fn restarts(&self) -> Vec<(Arc<str>, u64)> {
+        let tasks = self.shared.tasks();
+        let kept = tasks.values().filter(|task| task.control.is_some());
+        kept.map(|task| (Arc::clone(&task.name), task.restarts)).collect()
     }
 
     /// The tasks that there are, in the order of their start.
     pub(crate) fn list(&self) -> Vec<ProcessView> {
-        let view = |task: &Task| ProcessView {
-            kind: "task".to_owned(),
-            name: task.name.to_string(),
-            state: task.state.as_str().to_owned(),
-            messages: 0,
-            restarts: task.restarts,
-            note: task.note.as_deref().map(str::to_owned),
-        };
-        self.shared.tasks().values().map(view).collect()
+        self.shared.tasks().values().map(Task::view).collect()
+    }
+
+    /// The kept tasks that do not run and are not about to: down, or stopped by somebody.
+    pub(crate) fn resting(&self) -> Vec<ProcessView> {
+        let tasks = self.shared.tasks();
+        tasks.values().filter(|task| matches!(task.state, State::Down | State::Stopped)).map(Task::view).collect()
+    }
+
+    /// Changes whenever the state of a kept task does.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     /// Asks all tasks to end, waits for them for at most `limit`, then aborts what is left. Returns the names of those.
@@ -272,14 +248,14 @@ impl Supervisor {
         late
     }
 
-    fn spawn<T>(&self, name: Arc<str>, run: impl FnOnce(u64, Arc<str>) -> T)
+    fn spawn<T>(&self, name: Arc<str>, control: Option<Control>, run: impl FnOnce(u64) -> T)
     where
         T: Future<Output = ()> + Send + 'static,
     {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let task = Task { name: Arc::clone(&name), state: State::Running, restarts: 0, note: None, abort: None };
+        let task = Task { name, state: State::Running, runs: 1, restarts: 0, note: None, abort: None, control };
         self.shared.tasks().insert(id, task);
-        let abort = self.shared.tracker.spawn(run(id, name)).abort_handle();
+        let abort = self.shared.tracker.spawn(run(id)).abort_handle();
         // A short task may have ended before its handle is here; then it has forgotten itself.
         if let Some(task) = self.shared.tasks().get_mut(&id) {
             task.abort = Some(abort);
@@ -287,101 +263,166 @@ impl Supervisor {
     }
 }
 
+/// How a run came to its end.
+struct Ran {
+    trouble: Option<Trouble>,
+    /// Whether it was told to end.
+    stopped: bool,
+}
+
 impl Shared {
-    async fn keep<F, T>(&self, id: u64, name: Arc<str>, mut make: F)
+    async fn keep<F, T>(&self, id: u64, spec: Spec, mut make: F, mut wish: watch::Receiver<Wish>)
     where
-        F: FnMut() -> T + Send,
+        F: FnMut(CancellationToken) -> T + Send,
         T: Future<Output = anyhow::Result<()>> + Send,
     {
-        let mut history = Failures::new(self.rule);
+        let mut failures = Failures::new(self.rule);
         loop {
-            let started = self.clock.elapsed();
-            // Made inside, because `make` may panic as well.
-            let run = AssertUnwindSafe(async { make().await }).catch_unwind().await;
-            let trouble = match run {
-                Ok(Ok(())) => return self.change(id, State::Ended, None),
-                Ok(Err(error)) => Trouble::Failed(format!("{error:#}").into()),
-                Err(panic) => Trouble::Panicked(panic_text(&*panic)),
-            };
-            let note: Arc<str> = trouble.to_string().into();
-            let Some(pause) = history.failed(started, self.clock.elapsed()) else {
-                self.down.fetch_add(1, Ordering::Relaxed);
-                self.change(id, State::Down, Some(note));
-                return self.alarm(name, trouble, Answer::Down);
-            };
-            self.change(id, State::Restarting, Some(note));
-            self.alarm(Arc::clone(&name), trouble, Answer::RestartAfter(pause));
-            tokio::select! {
-                () = self.end.cancelled() => return self.change(id, State::Ended, None),
-                () = tokio::time::sleep(pause) => {}
+            let (before, started) = (*wish.borrow_and_update(), self.clock.elapsed());
+            let Ran { trouble, stopped } = self.run(&spec, &mut make, &mut wish).await;
+            if self.end.is_cancelled() && trouble.is_none() {
+                return self.change(id, State::Ended, None);
             }
-            self.restarts.fetch_add(1, Ordering::Relaxed);
+            // What is wished from here on is not missed: it is looked at before the state says that this run is over.
+            let wished = *wish.borrow_and_update();
+            let pause = match trouble {
+                Some(trouble) if stopped || !wished.run => {
+                    self.count(&trouble);
+                    tracing::warn!(target: TOLD, task = &*spec.name, %trouble, "a task failed as it was stopped");
+                    self.change(id, State::Stopped, Some(trouble.to_string().into()));
+                    None
+                }
+                Some(trouble) => {
+                    let pause = failures.failed(started, self.clock.elapsed());
+                    self.failed(id, &spec, &trouble, pause)
+                }
+                None => {
+                    let state = if stopped { State::Stopped } else { State::Ended };
+                    self.change(id, state, None);
+                    None
+                }
+            };
+            let is_wanted_again = wished.run && wished.starts > before.starts;
+            if !is_wanted_again && !self.rest(id, &mut wish, wished, pause).await {
+                return self.change(id, State::Ended, None);
+            }
             self.change(id, State::Running, None);
+        }
+    }
+
+    /// One run, up to its end or until somebody stops it.
+    async fn run<F, T>(&self, spec: &Spec, make: &mut F, wish: &mut watch::Receiver<Wish>) -> Ran
+    where
+        F: FnMut(CancellationToken) -> T + Send,
+        T: Future<Output = anyhow::Result<()>> + Send,
+    {
+        let end = spec.within.as_ref().unwrap_or(&self.end).child_token();
+        let run_end = end.clone();
+        // Made inside, because `make` may panic as well.
+        let mut run = std::pin::pin!(AssertUnwindSafe(async { make(run_end).await }).catch_unwind());
+        let ended = tokio::select! {
+            biased;
+            ended = &mut run => Some(ended),
+            _ = wish.wait_for(|wish| !wish.run) => None,
+        };
+        let stopped = ended.is_none();
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                end.cancel();
+                tokio::time::timeout(self.rule.halt, &mut run).await.unwrap_or(Ok(Ok(())))
+            }
+        };
+        let trouble = match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Trouble::Failed(format!("{error:#}").into())),
+            Err(panic) => Some(Trouble::Panicked(panic_text(&*panic))),
+        };
+        Ran { trouble, stopped }
+    }
+
+    /// Waits until the task is to run again: because somebody starts it, or because its pause is over. False: the node
+    /// ends.
+    async fn rest(&self, id: u64, wish: &mut watch::Receiver<Wish>, before: Wish, mut pause: Option<Duration>) -> bool {
+        loop {
+            let pause_over = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.end.cancelled() => return false,
+                () = pause_over => return true,
+                changed = wish.changed() => {
+                    if changed.is_err() {
+                        return false;
+                    }
+                    let wished = *wish.borrow_and_update();
+                    if wished.run && wished.starts > before.starts {
+                        return true;
+                    }
+                    if !wished.run {
+                        pause = None;
+                        self.change(id, State::Stopped, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A run has failed. Says so, and gives the pause before the next one; `pause` is none if it has failed too often.
+    fn failed(&self, id: u64, spec: &Spec, trouble: &Trouble, pause: Option<Duration>) -> Option<Duration> {
+        self.count(trouble);
+        let (task, note) = (&*spec.name, Some(Arc::from(trouble.to_string())));
+        if let Some(pause) = pause {
+            let restart_ms = pause.as_millis();
+            tracing::warn!(target: TOLD, task, %trouble, restart_ms, "a task failed and is restarted");
+            self.change(id, State::Restarting, note);
+            return Some(pause);
+        }
+        let (failures, minutes) = (self.rule.failures_max, self.rule.window.as_secs() / 60);
+        let rescue = spec.stops.needs_rescue().then_some(self.rule.rescue);
+        match rescue {
+            None => tracing::error!(
+                task, %trouble, failures, minutes,
+                "a task failed too often; it stays down until it is started (steward start-process) or the node is"
+            ),
+            Some(after) => tracing::error!(
+                task, %trouble, failures, minutes, again_minutes = after.as_secs() / 60,
+                "a task failed too often; it is down, and tried again after a while, because the node needs it"
+            ),
+        }
+        self.change(id, State::Down, note);
+        rescue
+    }
+
+    fn single_failed(&self, name: &str, trouble: &Trouble) {
+        self.count(trouble);
+        tracing::warn!(target: TOLD, task = name, %trouble, "a task failed");
+    }
+
+    fn count(&self, trouble: &Trouble) {
+        if matches!(trouble, Trouble::Panicked(_)) {
+            self.panics.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Sets a task's state; a note of `None` leaves the last one, so that `ps` shows why a task was restarted.
     fn change(&self, id: u64, state: State, note: Option<Arc<str>>) {
         if let Some(task) = self.tasks().get_mut(&id) {
-            task.restarts += u64::from(task.state == State::Restarting && state == State::Running);
+            let begins = state == State::Running;
+            task.runs += u64::from(begins);
+            task.restarts += u64::from(begins && matches!(task.state, State::Restarting | State::Down));
             task.state = state;
             task.note = note.or_else(|| task.note.take());
         }
-    }
-
-    fn forget(&self, id: u64) {
-        self.tasks().remove(&id);
-    }
-
-    fn alarm(&self, task: Arc<str>, trouble: Trouble, answer: Answer) {
-        if matches!(trouble, Trouble::Panicked(_)) {
-            self.panics.fetch_add(1, Ordering::Relaxed);
-        }
-        let alarm = Alarm { task, trouble, answer };
-        if answer == Answer::Down {
-            // The alarm itself goes to the central error log.
-            tracing::error!(target: HERE_ONLY, task = %alarm.task, trouble = %alarm.trouble, "a task failed too often and stays down");
-        } else {
-            tracing::warn!(task = %alarm.task, trouble = %alarm.trouble, ?answer, "a task failed");
-        }
-        // Nobody has to listen.
-        self.alarms.send(alarm).ok();
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<u64, Task>> {
         // Every change of the map is a single call, so it is whole even if its holder panicked.
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The restart rule at work for one task. Times are those of one monotonic clock.
-#[derive(Debug)]
-struct Failures {
-    rule: Rule,
-    recent: VecDeque<Duration>,
-    pause: Duration,
-}
-
-impl Failures {
-    fn new(rule: Rule) -> Self {
-        Self { rule, recent: VecDeque::new(), pause: rule.pause_first }
-    }
-
-    /// A run that began at `started` has failed at `now`: the pause before the next one, none if it stays down.
-    fn failed(&mut self, started: Duration, now: Duration) -> Option<Duration> {
-        if now.saturating_sub(started) >= self.rule.healthy {
-            self.pause = self.rule.pause_first;
-        }
-        self.recent.push_back(now);
-        while self.recent.front().is_some_and(|at| now.saturating_sub(*at) > self.rule.window) {
-            self.recent.pop_front();
-        }
-        if self.recent.len() >= self.rule.failures_max {
-            return None;
-        }
-        let pause = self.pause;
-        self.pause = (pause * 2).min(self.rule.pause_max);
-        Some(pause)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What people and programs are shown: the JSON of messages, nodes and processes, the same on the command line
+//! What people and programs are shown: the JSON of messages, nodes, processes and errors, the same on the command line
 //! (`--json`), in the HTTP API and in files. Field names are a public interface: add, never rename.
 
 use serde::{Deserialize, Serialize};
@@ -95,7 +95,7 @@ pub(crate) struct ProcessView {
     pub(crate) kind: String,
     /// The lane (`ship1.CommandACK.ShellCommand`) or the task's name.
     pub(crate) name: String,
-    /// `idle`, `sending`, `waiting`, `running`, `restarting`, `down` …
+    /// `idle`, `sending`, `waiting`, `running`, `restarting`, `down`, `stopped` …
     pub(crate) state: String,
     /// Messages that are not final.
     pub(crate) messages: u64,
@@ -104,4 +104,20 @@ pub(crate) struct ProcessView {
     /// What else there is to say: the last error, the oldest message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
+}
+
+/// An error of a node, as `errors` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ErrorView {
+    /// When the node told it, by its own clock.
+    pub(crate) at: String,
+    /// When it came in here.
+    pub(crate) received_at: String,
+    /// The node that it is about.
+    pub(crate) node: String,
+    /// What went wrong.
+    pub(crate) text: String,
+    /// The message that brought it.
+    pub(crate) id: String,
 }

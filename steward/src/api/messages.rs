@@ -124,7 +124,7 @@ fn is_state(text: &str) -> bool {
 }
 
 /// RFC 3339, or milliseconds since the Unix epoch.
-fn since(text: &str) -> Result<u64, ApiError> {
+pub(super) fn since(text: &str) -> Result<u64, ApiError> {
     let bad = || {
         let text = format!("since={text:?} is no time; write it as 2026-11-22T10:42:00Z");
         ApiError::new(StatusCode::BAD_REQUEST, text)

@@ -32,16 +32,16 @@ pub(crate) struct Limits {
     pub(crate) idle: Duration,
 }
 
-/// Serves until the supervisor ends its tasks.
+/// Serves until the end. Each connection is a task of its own: what goes wrong in one ends it alone.
 pub(crate) async fn serve<L: Listener>(
     mut listener: L,
     router: Router,
     limits: Limits,
     name: &'static str,
     supervisor: &Supervisor,
+    end: CancellationToken,
 ) {
     let slots = std::sync::Arc::new(Semaphore::new(limits.connections));
-    let end = supervisor.token();
     loop {
         let slot = tokio::select! {
             () = end.cancelled() => return,

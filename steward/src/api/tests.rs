@@ -63,7 +63,7 @@ impl World {
         let (states, states_receiver) = mpsc::channel(16);
         let (filters_sender, filters) = mpsc::channel(16);
         tokio::spawn(answer(receiver, states_receiver, filters_sender));
-        let supervisor = Supervisor::new();
+        let supervisor = Supervisor::new(crate::supervise::Rule::NODE);
         let api = Api {
             intake: Intake::new(engine.clone(), central()),
             engine: engine.clone(),
@@ -71,7 +71,7 @@ impl World {
             dir: dir.path().to_owned(),
             info: Arc::new(|| InfoView { node: "central".into(), ..InfoView::default() }),
         };
-        supervisor.keep("api", move || api.clone().run());
+        supervisor.keep("api", move |end| api.clone().run(end));
         let world = Self { dir, supervisor, engine, states, filters };
         let there = async {
             while UnixStream::connect(world.dir.path().join(client::SOCKET)).await.is_err() {
@@ -136,7 +136,7 @@ async fn answer(
             }
             Input::Nodes(reply) => reply.send(Ok(Vec::new())).unwrap_or_default(),
             Input::Lanes(reply) => reply.send(Err(EngineError::Store("the disk is full".into()))).unwrap_or_default(),
-            Input::Event(_) | Input::Stop(_) => {}
+            Input::Event(_) | Input::Waiting(..) | Input::Note(..) | Input::Stop(_) => {}
         }
     }
 }

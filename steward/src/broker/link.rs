@@ -9,6 +9,7 @@ use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event as NatsEvent, ServerAddr};
 use protocol::Event;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::echo::Purpose;
 use super::name_check::{self, NameCheck};
@@ -73,10 +74,26 @@ struct Outage {
 }
 
 impl Broker {
+    /// Keeps the link until `end`, and takes it down then.
+    pub(crate) async fn link_until(self, end: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            () = end.cancelled() => {}
+            ended = self.clone().link() => return ended,
+        }
+        self.down().await;
+        if let Some(Line { client, .. }) = self.0.line.send_replace(None) {
+            // Without it the connection would end as soon as nobody holds the client any more.
+            drop(tokio::time::timeout(CALL, client.drain()).await);
+        }
+        Ok(())
+    }
+
     /// Keeps the link. Returns only when the name belongs to another process.
     pub(crate) async fn link(self) -> anyhow::Result<()> {
-        let mut number = self.0.line.borrow().as_ref().map_or(0, |line| line.number);
-        let mut checked = number > 0;
+        // Numbers go on where they were, also over a link that was taken down.
+        let before = self.0.line.borrow().as_ref().map(|line| line.number);
+        let mut number = before.unwrap_or(0).max(*self.0.listening.borrow());
+        let mut checked = before.is_some();
         self.down().await;
         loop {
             let (signs, mut heard) = mpsc::channel(64);
@@ -88,7 +105,8 @@ impl Broker {
                 let outcome =
                     name_check::check(&client, &identity.name, identity.incarnation, self.0.config.take_over).await;
                 let taken = matches!(outcome, NameCheck::Taken(_));
-                self.told_name(outcome);
+                let is_first = self.told_name(outcome);
+                anyhow::ensure!(!taken || is_first, "another process has taken the name while the link was down");
                 if taken {
                     return Ok(());
                 }

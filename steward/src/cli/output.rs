@@ -1,9 +1,11 @@
 //! What is printed, and how it looks: colours on a terminal only, no control characters from elsewhere in our own text,
 //! and a reader who has gone is an error like any other instead of a panic.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -13,6 +15,28 @@ pub(super) struct Output {
     colours: bool,
     width: Option<usize>,
     to: Box<dyn Write>,
+}
+
+/// What was written to an output that goes nowhere.
+#[derive(Clone, Default)]
+pub(super) struct Captured(Rc<RefCell<Vec<u8>>>);
+
+impl Captured {
+    /// As text; bytes that are none are replaced.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.borrow()).into_owned()
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The green of what is well.
@@ -39,10 +63,9 @@ impl Output {
         Self { colours: colours(&stderr), width: width(&stderr), to: Box::new(stderr) }
     }
 
-    /// An output that can be looked at afterwards.
-    #[cfg(test)]
-    pub(super) fn captured(width: Option<usize>) -> (Self, tests::Captured) {
-        let captured = tests::Captured::default();
+    /// An output that goes nowhere, and can be looked at afterwards.
+    pub(super) fn captured(width: Option<usize>) -> (Self, Captured) {
+        let captured = Captured::default();
         (Self { colours: false, width, to: Box::new(captured.clone()) }, captured)
     }
 
@@ -152,31 +175,8 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::sync::{Arc, Mutex};
-
+mod tests {
     use super::*;
-
-    /// What was written.
-    #[derive(Clone, Default)]
-    pub(in crate::cli) struct Captured(Arc<Mutex<Vec<u8>>>);
-
-    impl Captured {
-        pub(in crate::cli) fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-    }
-
-    impl Write for Captured {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn text_from_elsewhere_does_nothing_to_the_terminal() {

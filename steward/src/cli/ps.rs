@@ -1,17 +1,21 @@
-//! `steward ps`: the lanes and the supervised tasks of the node that runs here. It only looks.
+//! `steward ps`: the lanes and the supervised tasks of the node that runs here, or of another one. It only looks.
 
 use anstyle::Style;
+use protocol::name::NodeName;
 
 use super::exit::Exit;
 use super::output::{self, Output};
 use super::table::Table;
-use super::{Context, Verb, wait_for};
+use super::{Context, Verb, remote, wait_for};
 use crate::api::client::Client;
 use crate::view::ProcessView;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct Ps {
+    /// Those of this node, which is asked with a message (OpProcessList) [default: the node here]
+    #[arg(long, value_name = "NODE")]
+    node: Option<NodeName>,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -19,15 +23,26 @@ pub(super) struct Ps {
 
 impl Verb for Ps {
     const NAME: &'static str = "ps";
-    const ABOUT: &'static str = "List the node's processes: lanes (one for each node, type and method) and tasks";
+    const ABOUT: &'static str = "List a node's processes: lanes (one for each node, type and method) and tasks";
     const MORE: &'static str = "\
-out: a lane of messages to a node. in: a lane of messages from one. task: a part of the node itself; a part that is \
-down has failed too often, and is not restarted until the node is.";
+out: a lane of messages to a node. in: a lane of messages from one. task: a part of the node itself. A part that fails is \
+restarted with longer and longer pauses; one that has failed too often (--restart-limit) is down until somebody starts it \
+(`steward start-process`) or the node restarts. Those without which nobody could do so are tried again every 10 minutes.
+Examples:
+  steward ps
+  steward ps --node ship1";
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
         let dir = context.dir()?;
         wait_for(async {
-            let processes: Vec<ProcessView> = Client::new(&dir).get("/v1/ps").await?;
+            let client = Client::new(&dir);
+            let processes: Vec<ProcessView> = match &self.node {
+                None => client.get("/v1/ps").await?,
+                Some(node) => match remote::ask(&client, node, "OpProcessList", Vec::new()).await? {
+                    Ok(processes) => processes,
+                    Err(exit) => return Ok(exit),
+                },
+            };
             let mut output = Output::stdout();
             if self.json {
                 for process in &processes {
@@ -55,7 +70,7 @@ fn table(processes: &[ProcessView]) -> Table {
 fn style(state: &str) -> Style {
     match state {
         "down" => output::BAD,
-        "waiting" | "restarting" => output::WAITS,
+        "waiting" | "restarting" | "stopped" => output::WAITS,
         "idle" => output::FAINT,
         _ => Style::new(),
     }

@@ -4,7 +4,7 @@
 
 mod follow;
 mod progress;
-mod results;
+pub(super) mod results;
 
 use anyhow::Context as _;
 use protocol::message::Kind;

@@ -15,8 +15,8 @@ use crate::api::InfoView;
 use crate::api::client::{Client, ClientError};
 use crate::clock::rfc3339;
 use crate::engine::Filter;
-use crate::store::{Place, Reader};
-use crate::view::{MessageView, NodeView};
+use crate::store::{ErrorFilter, Place, Reader};
+use crate::view::{ErrorView, MessageView, NodeView};
 
 /// Messages among which an abbreviated id is looked for, newest first.
 const RECENT_MESSAGES_MAX: usize = 10_000;
@@ -68,6 +68,18 @@ impl Source {
         match self {
             Self::Node(client) => Ok(client.get("/v1/nodes").await?),
             Self::Store(reader) => stored_nodes(reader),
+        }
+    }
+
+    /// Errors of nodes that are kept here, as they came in.
+    pub(super) async fn errors(&self, filter: &ErrorFilter) -> anyhow::Result<Vec<ErrorView>> {
+        match self {
+            Self::Node(client) => {
+                let node = filter.node.as_ref().map_or_else(String::new, |node| format!("&node={node}"));
+                let since = filter.since_ms.map_or_else(String::new, |since_ms| format!("&since={since_ms}"));
+                Ok(client.get(&format!("/v1/errors?limit={}{node}{since}", filter.limit)).await?)
+            }
+            Self::Store(reader) => Ok(reader.errors(filter)?),
         }
     }
 

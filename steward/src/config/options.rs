@@ -94,6 +94,14 @@ pub(crate) const STOP_LIMIT: Opt = Opt {
     help: "How long a stop (SIGTERM) waits for commands that run; they are reported as interrupted after that",
     takes: Takes::One,
 };
+pub(crate) const RESTART_LIMIT: Opt = Opt {
+    name: "restartLimit",
+    value: "N",
+    default: "10",
+    group: NODE_GROUP,
+    help: "So many failures of a part of the node within 5 minutes, and it stays down until somebody starts it",
+    takes: Takes::One,
+};
 pub(crate) const BROKER_ADDRESS: Opt = Opt {
     name: "brokerAddress",
     value: "HOST:PORT",
@@ -212,6 +220,7 @@ pub(crate) const ALL: &[&Opt] = &[
     &LABEL,
     &TAKE_OVER,
     &STOP_LIMIT,
+    &RESTART_LIMIT,
     &BROKER_ADDRESS,
     &DEFAULT_MESSAGE_TIMEOUT,
     &DEFAULT_MESSAGE_RETRIES,

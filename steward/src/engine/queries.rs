@@ -20,7 +20,11 @@ impl Engine {
             Input::List(filter, reply) => respond(reply, self.list(filter)),
             Input::Nodes(reply) => respond(reply, Ok(self.nodes())),
             Input::Lanes(reply) => respond(reply, Ok(self.lanes())),
-            Input::Event(_) | Input::Submit(..) | Input::Cancel(..) | Input::Stop(_) => {}
+            Input::Waiting(lane, reply) => {
+                let now = self.node.out_lane(&lane);
+                respond(reply, Ok(now.map_or(0, |now| now.window as u64 + now.behind)));
+            }
+            Input::Event(_) | Input::Submit(..) | Input::Cancel(..) | Input::Note(..) | Input::Stop(_) => {}
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use protocol::Node;
 use protocol::step::Write;
 
 use crate::hello::Queues;
@@ -30,8 +31,12 @@ pub(crate) struct EngineStats {
     outbox: AtomicU64,
     /// Incoming messages that are not confirmed.
     inbox: AtomicU64,
+    /// Incoming messages that are not started.
+    waiting: AtomicU64,
     /// Messages that run here.
     running: AtomicU64,
+    /// Lanes, outgoing and incoming.
+    lanes: (AtomicU64, AtomicU64),
     /// Batches of effects that found their queue full and were dropped.
     pub(crate) effects_dropped: AtomicU64,
     room: Mutex<Room>,
@@ -51,7 +56,9 @@ impl Default for EngineStats {
             metrics: Metrics::new(),
             outbox: AtomicU64::new(0),
             inbox: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
             running: AtomicU64::new(0),
+            lanes: Default::default(),
             effects_dropped: AtomicU64::new(0),
             room: Mutex::default(),
         }
@@ -93,9 +100,23 @@ impl EngineStats {
         }
     }
 
-    /// So many messages run here now.
-    pub(crate) fn run(&self, running: usize) {
-        self.running.store(running as u64, Ordering::Relaxed);
+    /// Looks at what only the loop knows, after a turn.
+    pub(crate) fn look(&self, node: &Node) {
+        let (out, inward) = node.lanes();
+        self.lanes.0.store(out as u64, Ordering::Relaxed);
+        self.lanes.1.store(inward as u64, Ordering::Relaxed);
+        self.waiting.store(node.waiting() as u64, Ordering::Relaxed);
+        self.running.store(node.running() as u64, Ordering::Relaxed);
+    }
+
+    /// How many lanes there are, outgoing and incoming.
+    pub(crate) fn lanes(&self) -> (u64, u64) {
+        (self.lanes.0.load(Ordering::Relaxed), self.lanes.1.load(Ordering::Relaxed))
+    }
+
+    /// Incoming messages that are on disk here and not started.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// What waits and runs now.

@@ -1,61 +1,56 @@
-//! Lines of the log that an operator must act on, for whoever sends them to the central error log (R15). It never holds up
-//! whoever logs: what finds no room is counted, and told with the next one that does.
+//! Lines of the log that an operator must act on, for the central error log (R15): errors of the program itself, and what
+//! is marked as [`TOLD`]. It never holds up whoever logs.
 
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 
-/// Errors that may wait.
-const ERRORS_MAX: usize = 64;
+use crate::troubles::{ERROR_LOG, HERE_ONLY, TOLD, Troubles};
 
-/// Characters of one that are sent.
-const CHARS_MAX: usize = 1000;
+/// Errors of the program itself begin like this. What a library calls an error (a broker that ends while it is asked who
+/// it is) may be none for the node; where it is one, the part that uses the library says so.
+const OURS: &str = "steward";
 
-/// The target of errors that are not taken, because they are told in another way already.
-pub(crate) const HERE_ONLY: &str = "steward::here_only";
+/// Fields that say which kind of error it is; the others only say more about the one.
+const KIND_FIELDS: [&str; 3] = ["task", "method", "state"];
 
 /// Takes errors out of the log.
-pub(super) struct Errors {
-    to: mpsc::Sender<String>,
-    missed: AtomicU64,
-}
+pub(super) struct Errors(Troubles);
 
-impl Errors {
-    /// A layer of the log, and where its errors come out.
-    pub(super) fn new() -> (Self, mpsc::Receiver<String>) {
-        let (to, errors) = mpsc::channel(ERRORS_MAX);
-        (Self { to, missed: AtomicU64::new(0) }, errors)
-    }
+/// A layer of the log that tells `troubles` of errors, with a level of its own: who wants a quiet log may still want to
+/// hear of errors at central, and without one every line below the log's level would be made, only to be thrown away.
+pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(troubles: Troubles) -> impl Layer<S> {
+    let errors = Targets::new().with_default(LevelFilter::ERROR).with_target(TOLD, LevelFilter::WARN);
+    Errors(troubles).with_filter(errors)
 }
 
 impl<S: Subscriber> Layer<S> for Errors {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if *event.metadata().level() != Level::ERROR || event.metadata().target() == HERE_ONLY {
+        let (level, target) = (*event.metadata().level(), event.metadata().target());
+        let is_told = target == TOLD || (level == Level::ERROR && target != HERE_ONLY && target.starts_with(OURS));
+        if !is_told {
             return;
         }
         let mut line = Line::default();
         event.record(&mut line);
-        let mut text: String = line.message.chars().chain(line.fields.chars()).take(CHARS_MAX).collect();
-        let missed = self.missed.swap(0, Ordering::Relaxed);
-        if missed > 0 {
-            write!(text, " (and {missed} more errors before it)").unwrap_or_default();
-        }
-        if self.to.try_send(text).is_err() {
-            self.missed.fetch_add(missed + 1, Ordering::Relaxed);
+        // What is wrong with errors on their way would make more of them.
+        if !line.fields.contains(ERROR_LOG) {
+            self.0.tell(&format!("{}{}", line.message, line.kind), || format!("{}{}", line.message, line.fields));
         }
     }
 }
 
-/// The message, and the fields behind it.
+/// The message, the fields behind it, and those of them that say its kind.
 #[derive(Default)]
 struct Line {
     message: String,
     fields: String,
+    kind: String,
 }
 
 impl Visit for Line {
@@ -64,12 +59,15 @@ impl Visit for Line {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let written = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, ", {name}: {value:?}"),
-        };
+        let name = field.name();
+        let text = if name == "message" { &mut self.message } else { &mut self.fields };
+        let between = if name == "message" { String::new() } else { format!(", {name}: ") };
+        let from = text.len();
         // A string takes whatever is written into it.
-        written.unwrap_or_default();
+        write!(text, "{between}{value:?}").unwrap_or_default();
+        if KIND_FIELDS.contains(&name) {
+            self.kind.push_str(&text[from..]);
+        }
     }
 }
 
@@ -78,31 +76,61 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
+    use crate::clock::Clock;
 
-    #[test]
-    fn errors_come_out_with_their_fields_and_nothing_else_does() {
-        let (layer, mut errors) = Errors::new();
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+    async fn told(log: impl FnOnce()) -> Vec<String> {
+        let troubles = Troubles::new(Clock::start());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer(troubles.clone())), || {
+            log();
+            tracing::error!("the last one");
+        });
+        let mut told = Vec::new();
+        while told.last().is_none_or(|last| last != "the last one") {
+            told.push(troubles.first().await);
+            troubles.pop();
+        }
+        told
+    }
+
+    #[tokio::test]
+    async fn errors_come_out_with_their_fields_and_nothing_else_does() {
+        let told = told(|| {
             tracing::warn!("mends itself");
             tracing::error!(error = "no space", count = 3, node = %"ship1", "the log can't be written");
             tracing::error!(target: HERE_ONLY, "told already");
+            tracing::error!(target: "async_nats", "a library's");
+            tracing::warn!(target: TOLD, task = "api", "a task failed");
+            tracing::info!(target: TOLD, "all is well");
         });
-        assert_eq!(errors.try_recv().unwrap(), "the log can't be written, error: no space, count: 3, node: ship1");
-        assert!(errors.try_recv().is_err());
+        assert_eq!(
+            told.await,
+            [
+                "the log can't be written, error: no space, count: 3, node: ship1",
+                "a task failed, task: api",
+                "the last one"
+            ]
+        );
     }
 
-    #[test]
-    fn a_flood_is_counted_and_not_kept() {
-        let (layer, mut errors) = Errors::new();
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            for _ in 0..ERRORS_MAX + 10 {
-                tracing::error!("{}", "x".repeat(10 * CHARS_MAX));
-            }
-            let first = errors.try_recv().unwrap();
-            assert_eq!(first.len(), CHARS_MAX);
-            tracing::error!("behind it");
+    #[tokio::test]
+    async fn errors_about_errors_stay_here() {
+        let told = told(|| {
+            tracing::error!(lane = %"central.EventACK.ErrorLog", "the lane's next messages can't be read");
+            tracing::error!(error = "permissions violation for publish to \"central.EventACK.ErrorLog\"", "the broker");
         });
-        let last = std::iter::from_fn(|| errors.try_recv().ok()).last().unwrap();
-        assert_eq!(last, "behind it (and 10 more errors before it)");
+        assert_eq!(told.await, ["the last one"]);
+    }
+
+    #[tokio::test]
+    async fn a_storm_in_one_task_hides_no_other() {
+        let told = told(|| {
+            for _ in 0..100 {
+                tracing::warn!(target: TOLD, task = "api", "a task failed");
+            }
+            tracing::warn!(target: TOLD, task = "metrics", "a task failed");
+        });
+        let told = told.await;
+        assert_eq!(told[told.len() - 2], "a task failed, task: metrics");
+        assert!(told.len() < 20, "{told:?}");
     }
 }

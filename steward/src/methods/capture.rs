@@ -60,6 +60,16 @@ impl Place {
         usize::try_from(before.unwrap_or_else(|left| left).min(wanted)).unwrap_or(0)
     }
 
+    /// Keeps a text as the standard output.
+    pub(super) async fn keep(&self, text: &str) -> Captured {
+        let mut sink = Sink::new(self, Stream::Stdout);
+        let kept = self.take(text.len());
+        sink.memory.extend_from_slice(text.as_bytes().get(..kept).unwrap_or_default());
+        sink.truncated = kept < text.len();
+        let (stdout, trouble) = sink.finish(&mut INLINE_BYTES_MAX.clone()).await;
+        Captured { stdout, trouble: trouble.map(Arc::from), ..Captured::default() }
+    }
+
     /// Reads both streams until they end, or until `finish` and nothing is left in the pipes.
     pub(super) async fn capture(
         &self,

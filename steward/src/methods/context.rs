@@ -8,6 +8,7 @@ use protocol::name::NodeName;
 use protocol::outcome::{Final, Outcome};
 use protocol::step::Run;
 use protocol::time::Wall;
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,9 @@ use super::runner::Ends;
 use super::{Ending, Guard, MethodError};
 use crate::blobs::Blobs;
 use crate::clock;
+use crate::engine::{EngineHandle, Input};
+use crate::processes::Processes;
+use crate::store::ErrorRow;
 use crate::supervise::Supervisor;
 
 /// What all runs of a node share.
@@ -31,6 +35,8 @@ pub(super) struct Host {
     pub(super) text_log: Appender,
     pub(super) error_log: Appender,
     pub(super) supervisor: Supervisor,
+    pub(super) processes: Processes,
+    pub(super) engine: EngineHandle,
 }
 
 /// Messages that start together, with the one switch that stops them.
@@ -144,9 +150,31 @@ impl<'a> MethodCtx<'a> {
         Place::new(&self.host.blobs, ticket, self.host.max_output)
     }
 
-    /// Keeps a short text as the standard output of this run.
-    pub(crate) fn answer(&mut self, text: &str) {
-        self.output.stdout = super::capture::text(text);
+    /// Keeps a text as the standard output of this run.
+    pub(crate) async fn answer(&mut self, text: &str) {
+        self.output = self.place().keep(text).await;
+    }
+
+    /// Keeps objects as the standard output of this run, one a line. The method is done then.
+    pub(crate) async fn answer_json(&mut self, objects: &[impl Serialize]) -> Result<Ending, MethodError> {
+        let mut text = String::new();
+        for object in objects {
+            text += &serde_json::to_string(object).map_err(|error| MethodError(error.to_string()))?;
+            text.push('\n');
+        }
+        self.answer(&text).await;
+        Ok(Ending::DONE)
+    }
+
+    /// The node's processes.
+    pub(crate) fn processes(&self) -> &Processes {
+        &self.host.processes
+    }
+
+    /// Writes errors into the node's table of errors. Returns once they are durable.
+    pub(crate) async fn note_errors(&self, rows: Vec<ErrorRow>) -> Result<(), MethodError> {
+        let noted = self.host.engine.ask(|reply| Input::Note(rows, reply)).await;
+        noted.map_err(|error| MethodError(error.to_string()))
     }
 
     /// Appends to the text log; see [`append`](super::append).

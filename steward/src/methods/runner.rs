@@ -30,7 +30,9 @@ use super::{Ending, Method, data, entry, error_log, text_logging};
 use crate::blobs::Blobs;
 use crate::clock;
 use crate::engine::EngineHandle;
-use crate::supervise::Supervisor;
+use crate::processes::Processes;
+use crate::supervise::{Spec, Stops, Supervisor};
+use crate::troubles::TOLD;
 
 /// How messages ended, in the form that the engine wants.
 pub(super) type Ends = Vec<(Ticket, Outcome)>;
@@ -144,6 +146,8 @@ impl Runner {
             text_log,
             error_log,
             supervisor: supervisor.clone(),
+            processes: Processes::new(engine.clone(), supervisor.clone()),
+            engine: engine.clone(),
         };
         let shared = Arc::new(Shared {
             host: Arc::new(host),
@@ -160,23 +164,25 @@ impl Runner {
             dropped: AtomicU64::new(0),
             held: AtomicU64::new(0),
         });
-        let end = supervisor.token();
         if let Some(program) = setup.guard {
-            let (guard, end) = (shared.host.guard.clone(), end.clone());
-            supervisor.keep("job guard", move || guard.clone().keep(program.clone(), end.clone()));
+            let guard = shared.host.guard.clone();
+            let spec = Spec::new("job guard").stops(Stops::Never("it would end the commands that run"));
+            supervisor.keep(spec, move |end| guard.clone().keep(program.clone(), end));
         }
+        let needed = |name| Spec::new(name).stops(Stops::Never("messages that run would not come to an end"));
         for (name, writer) in [("text log", text_writer), ("error log", error_writer)] {
-            let end = end.clone();
-            supervisor.keep(name, move || Arc::clone(&writer).serve(end.clone()));
+            supervisor.keep(needed(name), move |end| Arc::clone(&writer).serve(end));
         }
         let (endings, runner) = (Arc::new(Mutex::new(endings)), Arc::clone(&shared));
-        supervisor.keep("method ends", move || tell(Arc::clone(&runner), Arc::clone(&endings), engine.clone()));
-        let (waiting, runner, token) = (Arc::new(Mutex::new(unrecorded_waiting)), Arc::clone(&shared), end.clone());
-        supervisor.keep("messages without a record", move || {
-            run_unrecorded(Arc::clone(&runner), Arc::clone(&waiting), token.clone())
+        supervisor.keep(needed("method ends"), move |end| {
+            tell(Arc::clone(&runner), Arc::clone(&endings), engine.clone(), end)
+        });
+        let (waiting, runner) = (Arc::new(Mutex::new(unrecorded_waiting)), Arc::clone(&shared));
+        supervisor.keep("messages without a record", move |end| {
+            run_unrecorded(Arc::clone(&runner), Arc::clone(&waiting), end)
         });
         let runner = Arc::clone(&shared);
-        supervisor.keep("runner", move || serve(Arc::clone(&runner), end.clone()));
+        supervisor.keep(needed("runner"), move |end| serve(Arc::clone(&runner), end));
         Self { shared }
     }
 
@@ -238,6 +244,7 @@ async fn tell(
     shared: Arc<Shared>,
     endings: Arc<Mutex<mpsc::Receiver<Ends>>>,
     engine: EngineHandle,
+    end: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut endings = endings.lock().await;
     let mut together = Vec::new();
@@ -246,7 +253,7 @@ async fn tell(
         tokio::select! {
             biased;
             many = endings.recv_many(&mut together, ENDS_AT_ONCE_MAX) => if many == 0 { return Ok(()) },
-            () = shared.host.supervisor.token().cancelled_owned() => return Ok(()),
+            () = end.cancelled() => return Ok(()),
         }
         let ends: Ends = together.drain(..).flatten().collect();
         let count = ends.len();
@@ -439,16 +446,29 @@ pub(super) async fn execute<M: Method>(host: &Arc<Host>, batch: Batch) {
                 Ok(Ok(ending)) => ending,
                 Ok(Err(error)) => Ending::because(Final::Failed, error.0),
                 Err(panic) => {
-                    let text = host.supervisor.caught(format!("method {}", M::NAME), &*panic);
+                    let text = host.supervisor.caught(&format!("method {}", M::NAME), &*panic);
                     Ending::because(Final::Failed, format!("the method panicked, which is a fault of steward: {text}"))
                 }
             },
             why = stopped => why.ending(),
         }
     };
-    if recorded && !ctx.reported {
+    if !recorded {
+        // Nobody waits for it, so nobody would ever hear of it.
+        able.iter().for_each(|run| unheard(run, &ending));
+    } else if !ctx.reported {
         let outcome = ctx.outcome(ending);
         host.tell(able.iter().map(|run| (run.ticket, outcome.clone())).collect()).await;
+    }
+}
+
+/// Tells of a message without a record (NACK types) that went wrong.
+fn unheard(run: &Run, ending: &Ending) {
+    let Run { message, .. } = run;
+    if matches!(ending.state, Final::Failed | Final::TimedOut) {
+        let (node, method, state, id) = (&message.from, &message.method, ending.state, message.id);
+        let (exit_code, reason) = (ending.exit_code, ending.reason.as_deref());
+        tracing::warn!(target: TOLD, %method, %node, %state, exit_code, reason, %id, "a message without ACK went wrong");
     }
 }
 

@@ -30,7 +30,7 @@ impl Method for SayHello {
             env!("CARGO_PKG_VERSION"),
             clock::rfc3339(ctx.node_started())
         );
-        ctx.answer(&hello);
+        ctx.answer(&hello).await;
         Ok(Ending::DONE)
     }
 }

@@ -105,6 +105,8 @@ fn messages(page: &mut Page, tally: &Tally, sample: &Sample) {
     page.counters("messages_dropped", "What arrived and was dropped without a receipt; it is sent again", dropped);
     page.gauge("outbox_open_messages", "Outgoing messages that have not ended", sample.outbox_open);
     page.gauge("inbox_open_messages", "Incoming messages whose result is not confirmed", sample.inbox_open);
+    let stored = sample.inbox_stored;
+    page.gauge("inbox_stored_messages", "Incoming messages that are on disk here and not started", stored);
     let lanes = [("out", sample.lanes.0), ("in", sample.lanes.1)];
     let lanes = lanes.into_iter().map(|(direction, count)| (vec![("direction", direction.to_owned())], count));
     page.gauges("lanes", "Lanes: node, type and method", lanes);
@@ -139,8 +141,11 @@ fn inside(page: &mut Page, metrics: &Metrics, sample: &Sample, here: &Here) {
     page.counter("engine_effects_dropped", "Batches of effects that found no room; they are tried again", dropped);
     let tasks = here.tasks.iter().map(|(state, count)| (vec![("state", state.clone())], *count));
     page.gauges("tasks", "Tasks of the node", tasks);
-    page.counter("task_restarts", "Restarts of tasks that failed", here.restarts);
-    page.counter("task_panics", "Panics that ended a task", here.panics);
+    let restarts = here.restarts.iter().map(|(task, count)| (vec![("task", task.to_string())], *count));
+    page.counters("task_restarts", "Restarts of tasks that failed", restarts);
+    page.counter("task_panics", "Panics that were caught", here.panics);
+    page.counter("errors_told", "Errors of this node that were told to the central error log", sample.errors.0);
+    page.counter("errors_summed", "Errors of this node that were told as part of a sum", sample.errors.1);
     page.gauge("disk_free_bytes", "Room in the file system of the node's directory", here.disk_free_bytes);
     page.gauge("memory_bytes", "Memory that the process holds", here.memory_bytes);
 }

@@ -44,8 +44,9 @@ fn filled() -> Metrics {
 }
 
 fn text(metrics: &Metrics) -> String {
-    let sample = Sample::default().with_link(true, &crate::broker::Counters::default());
-    let here = Here { tasks: [("running".to_owned(), 3)].into(), ..Here::default() };
+    let sample = Sample { inbox_stored: 5, ..Sample::default() }.with_link(true, &crate::broker::Counters::default());
+    let restarts = vec![("api".into(), 2)];
+    let here = Here { tasks: [("running".to_owned(), 3)].into(), restarts, ..Here::default() };
     page::write(metrics, &metrics.tally(), &sample, &here).unwrap()
 }
 
@@ -64,6 +65,8 @@ fn each_end_is_counted_as_what_it_is() {
         "steward_nodes{presence=\"online\"} 0.0",
         "steward_messages_dropped_total{reason=\"the lane is full\"} 1",
         "steward_link_up 1.0",
+        "steward_inbox_stored_messages 5.0",
+        "steward_task_restarts_total{task=\"api\"} 2",
         "steward_commit_seconds_count 1",
         "steward_commit_rows_sum 17.0",
         "steward_method_run_seconds_sum 2.0",
@@ -112,18 +115,18 @@ fn the_document_lists_every_metric_and_no_other() {
 async fn metrics_are_served_as_soon_as_the_port_is_free() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let supervisor = Supervisor::new();
+    let supervisor = Supervisor::new(crate::supervise::Rule::NODE);
     let (inputs, _inputs) = mpsc::channel(8);
     let (reports, _) = tokio::sync::broadcast::channel(8);
     let sources = Sources {
         engine: EngineHandle { inputs, reports },
         supervisor: supervisor.clone(),
         dir: std::env::temp_dir(),
-        sample: Arc::new(|| Box::pin(async { Sample::default() })),
+        sample: Arc::new(Sample::default),
     };
     let (metrics, address) = (filled(), ListenAddress { host: Some("127.0.0.1".into()), port });
     drop(taken);
-    supervisor.keep("metrics", move || metrics.clone().serve(address.clone(), sources.clone()));
+    supervisor.keep("metrics", move |end| metrics.clone().serve(address.clone(), sources.clone(), end));
     let page = async {
         let mut stream = loop {
             match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {

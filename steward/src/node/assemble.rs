@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use protocol::Node;
 use protocol::event::{Facts, Ticket};
 use protocol::message::{Incarnation, Message, MessageId};
@@ -15,13 +14,14 @@ use protocol::step::{Effect, InState, InboxRow};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{hellos, start_engine, trouble};
+use super::hellos::hellos;
+use super::{start_engine, trouble};
 use crate::api::{Api, InfoView};
 use crate::blobs::Blobs;
 use crate::broker::{self, Broker, NameCheck, Wiring};
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::engine::{EFFECT_BATCHES_MAX, Engine, EngineHandle, EngineStats, INPUTS_MAX, Input, Outputs, REPORTS_MAX};
+use crate::engine::{EFFECT_BATCHES_MAX, Engine, EngineHandle, EngineStats, INPUTS_MAX, Outputs, REPORTS_MAX};
 use crate::hello::Hello;
 use crate::intake::inmsg::{Inmsg, Timing};
 use crate::intake::{Defaults, Intake};
@@ -33,7 +33,8 @@ use crate::metrics::{self, Sample};
 use crate::results::{self, Results};
 use crate::security::admission::Admission;
 use crate::store::{Reader, Retention, Store};
-use crate::supervise::Supervisor;
+use crate::supervise::{Rule, Spec, Stops, Supervisor};
+use crate::troubles::Troubles;
 
 /// What a running node consists of, as far as its end is concerned.
 pub(super) struct Parts {
@@ -42,6 +43,7 @@ pub(super) struct Parts {
     pub(super) broker: Broker,
     pub(super) runner: Runner,
     pub(super) supervisor: Supervisor,
+    pub(super) troubles: Troubles,
     /// Ends what brings new messages in, before everything else.
     pub(super) intake_end: CancellationToken,
     pub(super) lock: DirLock,
@@ -57,16 +59,16 @@ struct Opened {
     snapshot: Snapshot,
 }
 
-/// Starts everything; `errors` are those of the log. The receiver tells once whether the node's name is its own.
+/// Starts everything. The receiver tells once whether the node's name is its own.
 pub(super) async fn assemble(
     config: &Config,
-    errors: mpsc::Receiver<String>,
+    troubles: Troubles,
 ) -> anyhow::Result<(Parts, oneshot::Receiver<NameCheck>)> {
     let clock = Clock::start();
     let dir = config.node.dir.as_path();
     let lock = DirLock::take(dir, &config.node.name)?;
     let opened = open(config)?;
-    let supervisor = Supervisor::new();
+    let supervisor = Supervisor::new(Rule { failures_max: config.node.restart_limit, ..Rule::NODE });
     let stats = Arc::new(EngineStats::default());
     let outbox = opened.snapshot.out_lanes.iter().map(|(_, behind)| behind.messages).sum();
     stats.start(opened.store.commits(), outbox, opened.snapshot.inbox.len() as u64);
@@ -78,7 +80,7 @@ pub(super) async fn assemble(
     let (bulk, for_bulk) = mpsc::channel(results::BULK_MAX);
 
     let identity = opened.identity.clone();
-    let wiring = wiring(config, &engine, for_broker, &stats, bulk, clock);
+    let wiring = wiring(config, &engine, for_broker, &stats, &supervisor, bulk, clock);
     let (broker, name_check) = Broker::new(broker_config(config, &identity), wiring)?;
     keep_broker(&supervisor, &broker);
     let runner = Runner::spawn(setup(config, &opened)?, &supervisor, for_runner, engine.clone());
@@ -91,12 +93,7 @@ pub(super) async fn assemble(
         sender_of: sender_of(dir)?,
     };
     keep_results(&supervisor, &Results::new(results));
-    supervisor.once("message lines", logging::follow(engine.reports.subscribe(), supervisor.token()));
-    if let Some(interval) = config.node.hello_interval {
-        let to_broker = to_broker.clone();
-        let end = supervisor.token();
-        supervisor.keep("hello", move || until(end.clone(), hellos(interval, to_broker.clone())));
-    }
+    keep_talking(config, &supervisor, &engine, &to_broker);
 
     let (node, first) = Node::new(clock.now(), identity, opened.snapshot);
     let engine_ended = CancellationToken::new();
@@ -113,21 +110,49 @@ pub(super) async fn assemble(
         inputs: taken,
         outputs: Outputs { broker: to_broker, runner: to_runner, results: to_results },
         reports: engine.reports.clone(),
+        troubles: troubles.clone(),
         stats: stats.clone(),
         own: VecDeque::new(),
         starting: VecDeque::new(),
         first,
+        log_failed: false,
     };
     start_engine(loop_, engine_ended.clone())?;
     let intake_end = supervisor.token().child_token();
-    let parts = Parts { engine, engine_ended, broker, runner, supervisor, intake_end, lock };
+    let parts = Parts { engine, engine_ended, broker, runner, supervisor, troubles, intake_end, lock };
     let intake = open_doors(config, &parts, clock);
     doors_for_tools(config, &parts, &stats);
-    let to = if config.node.is_error_logger { &config.node.name } else { &config.node.central };
-    let alarms = parts.supervisor.alarms();
-    let reporter = trouble::Reporter::new(intake, to.clone(), clock);
-    parts.supervisor.once("error reports", reporter.run(alarms, errors, parts.supervisor.token()));
+    keep_reporting(config, &parts, intake)?;
     Ok((parts, name_check))
+}
+
+/// Runs what tells people about messages and about the node: the lines of the log, and hellos.
+fn keep_talking(
+    config: &Config,
+    supervisor: &Supervisor,
+    engine: &EngineHandle,
+    to_broker: &mpsc::Sender<Vec<Effect>>,
+) {
+    // From before the engine starts, so that what the last process left behind is told as well.
+    let (mut first, reports) = (Some(engine.reports.subscribe()), engine.reports.clone());
+    supervisor.keep("message lines", move |end| {
+        let reports = first.take().unwrap_or_else(|| reports.subscribe());
+        async move {
+            logging::follow(reports, end).await;
+            Ok(())
+        }
+    });
+    let (interval, to_broker, tasks) = (config.node.hello_interval, to_broker.clone(), supervisor.clone());
+    supervisor.keep("hello", move |end| hellos(interval, to_broker.clone(), tasks.clone(), end));
+}
+
+/// Runs what tells the central error log of what goes wrong here.
+fn keep_reporting(config: &Config, parts: &Parts, intake: Intake) -> anyhow::Result<()> {
+    let to = if config.node.is_error_logger { &config.node.name } else { &config.node.central };
+    let reporter = trouble::Reporter::new(intake, parts.engine.clone(), parts.troubles.clone(), to.clone())?;
+    let reports = Spec::new("error reports").stops(Stops::Never("nobody would hear of what goes wrong"));
+    parts.supervisor.keep(reports, move |end| reporter.clone().run(end));
+    Ok(())
 }
 
 /// Starts what messages come in by: `inmsg.txt` and the socket.
@@ -141,8 +166,8 @@ fn open_doors(config: &Config, parts: &Parts, clock: Clock) -> Intake {
     let intake = Intake::new(parts.engine.clone(), defaults);
     let (dir, end) = (config.node.dir.clone(), parts.intake_end.clone());
     let inmsg_intake = intake.clone();
-    parts.supervisor.keep("inmsg.txt", move || {
-        let (dir, intake, end) = (dir.clone(), inmsg_intake.clone(), end.clone());
+    parts.supervisor.keep(Spec::new("inmsg.txt").within(end), move |end| {
+        let (dir, intake) = (dir.clone(), inmsg_intake.clone());
         async move {
             let inmsg = Inmsg::open(&dir, intake, Timing::NODE, clock.now().mono).await?;
             inmsg.run(clock, end).await
@@ -155,7 +180,8 @@ fn open_doors(config: &Config, parts: &Parts, clock: Clock) -> Intake {
         dir: config.node.dir.clone(),
         info: info(config, parts.broker.clone()),
     };
-    parts.supervisor.keep("api", move || api.clone().run());
+    let spec = Spec::new("api").stops(Stops::FromAfar("nobody there could start it again"));
+    parts.supervisor.keep(spec, move |end| api.clone().run(end));
     intake
 }
 
@@ -169,56 +195,52 @@ fn doors_for_tools(config: &Config, parts: &Parts, stats: &Arc<EngineStats>) {
             sample: sample(parts, stats),
         };
         let counted = stats.metrics.clone();
-        parts.supervisor.keep("metrics", move || counted.clone().serve(address.clone(), sources.clone()));
+        parts.supervisor.keep("metrics", move |end| counted.clone().serve(address.clone(), sources.clone(), end));
     }
     if let Some(address) = config.listen.profiling.clone() {
         let supervisor = parts.supervisor.clone();
-        parts.supervisor.keep("profiling", move || crate::profiling::serve(address.clone(), supervisor.clone()));
+        let serve = move |end| crate::profiling::serve(address.clone(), supervisor.clone(), end);
+        parts.supervisor.keep("profiling", serve);
     }
 }
 
 /// How things are, for metrics.
-fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> BoxFuture<'static, Sample> + Send + Sync> {
-    let (engine, broker, runner, stats) =
-        (parts.engine.clone(), parts.broker.clone(), parts.runner.clone(), stats.clone());
+fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> Sample + Send + Sync> {
+    let (broker, runner, troubles, stats) =
+        (parts.broker.clone(), parts.runner.clone(), parts.troubles.clone(), stats.clone());
     Arc::new(move || {
-        let (engine, broker, runner, stats) = (engine.clone(), broker.clone(), runner.clone(), stats.clone());
-        Box::pin(async move {
-            let lanes = engine.ask(Input::Lanes).await.unwrap_or_default();
-            let inward = lanes.iter().filter(|lane| lane.kind == "in").count() as u64;
-            let queues = stats.queues();
-            Sample {
-                outbox_open: queues.outbox,
-                inbox_open: queues.inbox,
-                lanes: (lanes.len() as u64 - inward, inward),
-                effects_dropped: stats.effects_dropped.load(Ordering::Relaxed),
-                methods_running: runner.counts().running,
-                ..Sample::default()
-            }
-            .with_link(broker.is_up(), broker.counters())
-        })
+        let (queues, told) = (stats.queues(), troubles.counts());
+        Sample {
+            outbox_open: queues.outbox,
+            inbox_open: queues.inbox,
+            inbox_stored: stats.waiting(),
+            lanes: stats.lanes(),
+            effects_dropped: stats.effects_dropped.load(Ordering::Relaxed),
+            methods_running: runner.counts().running,
+            errors: (told.told, told.summed),
+            ..Sample::default()
+        }
+        .with_link(broker.is_up(), broker.counters())
     })
 }
 
 /// Runs the broker's three tasks until the node stops.
 fn keep_broker(supervisor: &Supervisor, broker: &Broker) {
     let (link, incoming, outgoing) = (broker.clone(), broker.clone(), broker.clone());
-    let ends = [supervisor.token(), supervisor.token(), supervisor.token()];
-    let [link_end, incoming_end, outgoing_end] = ends;
-    supervisor.keep("broker link", move || until(link_end.clone(), link.clone().link()));
-    supervisor.keep("broker incoming", move || until(incoming_end.clone(), incoming.clone().incoming()));
-    supervisor.keep("broker outgoing", move || until(outgoing_end.clone(), outgoing.clone().outgoing()));
+    let spec = |name| Spec::new(name).stops(Stops::Here("nothing would reach the node any more, not even its start"));
+    supervisor.keep(spec("broker link"), move |end| link.clone().link_until(end));
+    supervisor.keep(spec("broker incoming"), move |end| until(end, incoming.clone().incoming()));
+    supervisor.keep(spec("broker outgoing"), move |end| until(end, outgoing.clone().outgoing()));
 }
 
 /// Runs the two tasks of the results until the node stops.
 fn keep_results(supervisor: &Supervisor, results: &Results) {
     let (fetch, serve) = (results.clone(), results.clone());
-    let (fetch_end, serve_end) = (supervisor.token(), supervisor.token());
-    supervisor.keep("results in", move || until(fetch_end.clone(), fetch.clone().receiving()));
-    supervisor.keep("results out", move || until(serve_end.clone(), serve.clone().serving()));
+    supervisor.keep("results in", move |end| until(end, fetch.clone().receiving()));
+    supervisor.keep("results out", move |end| until(end, serve.clone().serving()));
 }
 
-/// Runs `task` until it ends or the node stops.
+/// Runs `task` until it ends or is to end.
 async fn until<T: Future<Output = anyhow::Result<()>>>(end: CancellationToken, task: T) -> anyhow::Result<()> {
     tokio::select! {
         () = end.cancelled() => Ok(()),
@@ -299,19 +321,20 @@ fn wiring(
     engine: &EngineHandle,
     effects: mpsc::Receiver<Vec<Effect>>,
     stats: &Arc<EngineStats>,
+    supervisor: &Supervisor,
     bulk: mpsc::Sender<broker::Bulk>,
     clock: Clock,
 ) -> Wiring {
     let (node, central) = (config.node.name.clone(), config.node.central.clone());
     let hello = Hello::new(node.as_str(), &config.node.dir, clock::wall(), config.node.labels.clone());
     let admission = Admission::new(node, central, config.methods.allow.clone());
-    let queues = stats.clone();
+    let (queues, tasks) = (stats.clone(), supervisor.clone());
     Wiring {
         engine: engine.clone(),
         effects,
         commits: stats.commits.clone(),
         judge: Arc::new(move |from, kind, method, body| admission.judge(from, kind, method, body)),
-        info: Arc::new(move || hello.text(queues.queues())),
+        info: Arc::new(move || hello.text(queues.queues(), &tasks.resting())),
         clock,
         bulk,
     }

@@ -1,5 +1,5 @@
 //! Messages that have ended stay for a while and up to a size, then they go, oldest first, a few at a time, so that the
-//! engine never waits for it. What is not final is never touched.
+//! engine never waits for it; errors of nodes stay for the same while. What is not final is never touched.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::columns::{OPEN, id, maybe_wall, wall};
 use super::error::CommitError;
-use super::meta;
+use super::{errors, meta};
 
 /// Messages that one step looks at and removes at most.
 const STEP_MESSAGES: usize = 500;
@@ -89,8 +89,10 @@ impl Cleaner {
         let is_full_step = is_over && seen.len() == STEP_MESSAGES;
         let outputs = going.iter().filter(|message| message.is_bulk).map(|message| message.id).collect();
         let messages = going.len();
+        let has_old_errors = errors::prune(connection, cutoff)?;
         let gives_back = give_back(connection)?;
-        Ok(Pruned { messages, outputs, more: is_full_step || (!is_over && !is_last) || gives_back })
+        let more = is_full_step || (!is_over && !is_last) || has_old_errors || gives_back;
+        Ok(Pruned { messages, outputs, more })
     }
 }
 

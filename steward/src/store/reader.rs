@@ -14,12 +14,13 @@ use protocol::step::{InState, PeerRow};
 use rusqlite::Connection;
 
 use super::error::{OpenError, ReadError};
+use super::errors::{self, ErrorFilter};
 use super::names::Interned;
 use super::show::StoredOutput;
 use super::{inbox, list, out_lanes, outbox, peers, schema, show};
 use crate::blobs::{Blobs, Owner};
 use crate::engine::Filter;
-use crate::view::MessageView;
+use crate::view::{ErrorView, MessageView};
 
 /// A connection that reads. Calls block for as long as a look into the file takes.
 #[derive(Debug)]
@@ -72,6 +73,11 @@ impl Reader {
     /// An output of a message that has ended; none if it has not, or is not known here.
     pub(crate) fn output(&self, id: MessageId, stream: Stream) -> Result<Option<StoredOutput>, ReadError> {
         self.read(|connection| show::output(connection, &self.blobs, id, stream))
+    }
+
+    /// The newest errors of nodes that match, as they came in.
+    pub(crate) fn errors(&self, filter: &ErrorFilter) -> Result<Vec<ErrorView>, ReadError> {
+        self.read(|connection| errors::list(connection, filter))
     }
 
     /// What is known of other nodes, by name.

@@ -45,7 +45,8 @@ const STATEMENTS: usize = 64;
 /// message that ends never makes a full page split. `outbox_lane` is all at once the queue of each lane, its length, and the
 /// way to the messages of a node or in a state. Integers stand for names of nodes and methods (`names`), lanes
 /// (`out_lanes.id`) and states (see `columns.rs`).
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         epoch INTEGER NOT NULL,
@@ -145,7 +146,20 @@ const MIGRATIONS: &[&str] = &["
         seen INTEGER,
         info TEXT NOT NULL
     ) WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE errors (
+        row INTEGER PRIMARY KEY,
+        id BLOB NOT NULL,
+        item INTEGER NOT NULL,
+        node TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        received INTEGER NOT NULL,
+        text TEXT NOT NULL
+    );
+    CREATE UNIQUE INDEX errors_id ON errors (id, item, node);
+",
+];
 
 /// Opens the file in `dir` for writing; makes it where there is none, and brings an older one up to date.
 /// `epoch` is used for a new one only.

@@ -65,15 +65,32 @@ pub(super) async fn show(
     json: bool,
     interrupt: Pin<&mut impl Future<Output = std::io::Result<()>>>,
 ) -> anyhow::Result<Exit> {
-    let mut shown = Show {
-        client,
-        sent: sent.into_iter().map(Sent::new).collect(),
-        since_ms,
-        json,
-        progress: Progress::new(),
-        stdout: Output::stdout(),
-        stderr: Output::stderr(),
-    };
+    to(Output::stdout(), client, sent, since_ms, json, interrupt).await
+}
+
+/// Waits for one message in the same way, and gives its standard output instead of printing it.
+pub(in crate::cli) async fn collect(
+    client: &Client,
+    sent: (String, String),
+    since_ms: u64,
+    interrupt: Pin<&mut impl Future<Output = std::io::Result<()>>>,
+) -> anyhow::Result<(Exit, String)> {
+    let (stdout, text) = Output::captured(None);
+    let exit = to(stdout, client, vec![sent], since_ms, false, interrupt).await?;
+    Ok((exit, text.text()))
+}
+
+async fn to(
+    stdout: Output,
+    client: &Client,
+    sent: Vec<(String, String)>,
+    since_ms: u64,
+    json: bool,
+    interrupt: Pin<&mut impl Future<Output = std::io::Result<()>>>,
+) -> anyhow::Result<Exit> {
+    let sent = sent.into_iter().map(Sent::new).collect();
+    let (progress, stderr) = (Progress::new(), Output::stderr());
+    let mut shown = Show { client, sent, since_ms, json, progress, stdout, stderr };
     let ended = tokio::select! {
         ended = shown.all() => Some(ended),
         _ = interrupt => None,

@@ -7,6 +7,7 @@ use tokio::sync::broadcast;
 pub(super) use super::super::*;
 use crate::engine::Input;
 use crate::methods::facts;
+use crate::store::ErrorRow;
 
 /// Everything here happens within milliseconds, unless the machine is very busy.
 pub(super) const SOON: Duration = Duration::from_secs(60);
@@ -18,6 +19,8 @@ pub(super) struct Rig {
     pub(super) effects: mpsc::Sender<Vec<Effect>>,
     inputs: mpsc::Receiver<Input>,
     ended: HashMap<Ticket, Outcome>,
+    /// What was written into the table of errors.
+    pub(super) noted: Vec<ErrorRow>,
     next: u64,
 }
 
@@ -41,9 +44,9 @@ impl Rig {
         };
         change(&mut setup);
         let (effects, receiver) = mpsc::channel(64);
-        let supervisor = Supervisor::new();
+        let supervisor = Supervisor::new(crate::supervise::Rule::NODE);
         let runner = Runner::spawn(setup, &supervisor, receiver, engine);
-        Self { dir, supervisor, runner, effects, inputs, ended: HashMap::new(), next: 0 }
+        Self { dir, supervisor, runner, effects, inputs, ended: HashMap::new(), noted: Vec::new(), next: 0 }
     }
 
     pub(super) fn run(&mut self, method: &str, data: &[&str]) -> Run {
@@ -81,8 +84,17 @@ impl Rig {
 
     /// Takes in one event; returns which messages it ended.
     pub(super) async fn event(&mut self) -> Vec<Ticket> {
-        let input = tokio::time::timeout(SOON, self.inputs.recv()).await.expect("it should have ended by now");
-        let Some(Input::Event(Event::Finished(ends))) = input else { panic!("{input:?}") };
+        let ends = loop {
+            let input = tokio::time::timeout(SOON, self.inputs.recv()).await.expect("it should have ended by now");
+            match input {
+                Some(Input::Event(Event::Finished(ends))) => break ends,
+                Some(Input::Note(rows, reply)) => {
+                    self.noted.extend(rows);
+                    reply.send(Ok(())).unwrap();
+                }
+                other => panic!("{other:?}"),
+            }
+        };
         let tickets = ends.iter().map(|(ticket, _)| *ticket).collect();
         for (ticket, outcome) in ends {
             assert!(self.ended.insert(ticket, outcome).is_none(), "{ticket:?} ended twice");

@@ -100,6 +100,21 @@ async fn an_error_is_one_line_whatever_it_holds() {
     let log = std::fs::read_to_string(rig.path("errorlog.log")).unwrap();
     let head = "2023-11-14T22:13:21.000Z central";
     assert_eq!(log, format!("{head} disk full\n{head} two\\nlines \\u{{1b}}[31m\ttab ä\n"));
+    let noted: Vec<_> = rig.noted.iter().map(|row| (row.item, &*row.node, row.at, &*row.text)).collect();
+    let at = Wall(1_700_000_001_000);
+    assert_eq!(noted, [(0, "central", at, "disk full"), (1, "central", at, "two\\nlines \\u{1b}[31m\ttab ä")]);
+}
+
+#[tokio::test]
+async fn the_table_of_errors_gets_the_beginning_of_what_is_too_much() {
+    let mut rig = Rig::new();
+    let errors: Vec<String> = (0..1000).map(|number| format!("{number} {}", "ä".repeat(4000))).collect();
+    let ticket = rig.start("ErrorLog", &errors.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(rig.end(ticket).await.state, Final::Done);
+    assert_eq!(std::fs::read_to_string(rig.path("errorlog.log")).unwrap().lines().count(), 1000);
+    assert_eq!(rig.noted.len(), 65);
+    assert!(rig.noted.iter().all(|row| row.text.len() < 3000));
+    assert!(rig.noted[64].text.starts_with("and 936 more errors"), "{}", rig.noted[64].text);
 }
 
 #[tokio::test]
@@ -137,7 +152,7 @@ impl Method for Panics {
     }
 
     async fn run((): (), ctx: &mut MethodCtx<'_>) -> Result<Ending, MethodError> {
-        ctx.answer("so far");
+        ctx.answer("so far").await;
         panic!("on purpose")
     }
 }
@@ -145,7 +160,6 @@ impl Method for Panics {
 #[tokio::test]
 async fn a_panic_ends_its_message_and_nothing_else() {
     let mut rig = Rig::new();
-    let mut alarms = rig.supervisor.alarms();
     let run = rig.run("Panics", &[]);
     let ticket = run.ticket;
     let batch = Batch { runs: vec![run], stop: Arc::default(), recorded: true };
@@ -153,7 +167,7 @@ async fn a_panic_ends_its_message_and_nothing_else() {
     let outcome = rig.end(ticket).await;
     assert_eq!((outcome.state, text(&outcome.stdout)), (Final::Failed, "so far"));
     assert!(outcome.reason.unwrap().contains("on purpose"));
-    assert!(alarms.recv().await.unwrap().to_string().contains("method Panics: panicked: on purpose"));
+    assert_eq!(rig.supervisor.panics(), 1);
     assert_eq!(text(&rig.sh("echo alive").await.stdout), "alive\n");
 }
 

@@ -1,0 +1,73 @@
+//! The processes of a node, as people see and steer them: its lanes, the tasks that it is made of, and the engine. The
+//! same for whoever asks at the node itself (`api/`) and with a message (`methods/op_process_*.rs`).
+//!
+//! It never decides who may ask, only what can be done at all.
+
+use crate::engine::{EngineError, EngineHandle, Input};
+use crate::supervise::{ControlError, Supervisor, Whence};
+use crate::view::ProcessView;
+
+/// What nothing works without. It has a thread of its own, which no supervisor owns.
+const ENGINE: &str = "engine";
+
+/// The way to them. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Processes {
+    engine: EngineHandle,
+    supervisor: Supervisor,
+}
+
+impl Processes {
+    /// Those of the node that these belong to.
+    pub(crate) fn new(engine: EngineHandle, supervisor: Supervisor) -> Self {
+        Self { engine, supervisor }
+    }
+
+    /// All of them: lanes first, then the engine, then tasks in the order of their start.
+    pub(crate) async fn list(&self) -> Result<Vec<ProcessView>, EngineError> {
+        let mut all = self.engine.ask(Input::Lanes).await?;
+        all.push(engine());
+        all.extend(self.supervisor.list());
+        Ok(all)
+    }
+
+    /// Stops a task until somebody starts it again, or the node; once it has stopped, this is how it is.
+    pub(crate) async fn stop(&self, name: &str, whence: Whence) -> Result<ProcessView, ControlError> {
+        if name == ENGINE {
+            let why = "engine can't be stopped, because nothing works without it; stop the node itself instead";
+            return Err(ControlError::Refused(why.to_owned()));
+        }
+        match self.supervisor.halt(name, whence).await {
+            Err(unknown @ ControlError::Unknown { .. }) => Err(self.lane(name).await.unwrap_or(unknown)),
+            told => told,
+        }
+    }
+
+    /// Starts a task that does not run; this is how it is then. One that runs is left alone.
+    pub(crate) async fn start(&self, name: &str) -> Result<ProcessView, ControlError> {
+        if name == ENGINE {
+            return Ok(engine());
+        }
+        match self.supervisor.start(name).await {
+            Err(unknown @ ControlError::Unknown { .. }) => Err(self.lane(name).await.unwrap_or(unknown)),
+            told => told,
+        }
+    }
+
+    /// What there is to say of a lane, if this is one.
+    async fn lane(&self, name: &str) -> Option<ControlError> {
+        let lanes = self.engine.ask(Input::Lanes).await.ok()?;
+        lanes.iter().any(|lane| lane.name == name).then(|| {
+            let why = format!(
+                "{name} is a lane: it is there for its messages and has nothing of its own to stop or start; \
+                 `steward cancel` takes messages back"
+            );
+            ControlError::Refused(why)
+        })
+    }
+}
+
+fn engine() -> ProcessView {
+    let (kind, name, state) = ("task".to_owned(), ENGINE.to_owned(), "running".to_owned());
+    ProcessView { kind, name, state, messages: 0, restarts: 0, note: None }
+}
