@@ -172,8 +172,6 @@ pub(crate) struct Engine {
     pub(crate) starting: VecDeque<Vec<Effect>>,
     /// The step that starting up brought.
     pub(crate) first: Step,
-    /// Whether the message log could not be written the last time.
-    pub(crate) log_failed: bool,
 }
 
 /// What one turn of the loop has gathered.
@@ -349,7 +347,7 @@ impl Engine {
     async fn finish(&mut self, turn: Turn) -> Option<oneshot::Sender<()>> {
         let Turn { writes, effects, notes, mut answers, .. } = turn;
         if !writes.is_empty() {
-            self.log_messages(&writes);
+            self.log.add(&writes);
             let started = self.clock.elapsed();
             if let Err(error) = self.store.commit(&writes) {
                 if let CommitError::Full | CommitError::Sqlite(_) = error {
@@ -375,19 +373,6 @@ impl Engine {
             }
         }
         None
-    }
-
-    /// Writes down what messages become. A log that can't be written is an error once, not with each message.
-    fn log_messages(&mut self, writes: &[Write]) {
-        let failed = self.log.append(writes).err();
-        match &failed {
-            Some(error) if !self.log_failed => {
-                tracing::error!(%error, "the message log can't be written; messages go on without it");
-            }
-            None if self.log_failed => tracing::info!("the message log is written again"),
-            Some(_) | None => {}
-        }
-        self.log_failed = failed.is_some();
     }
 
     /// The disk does not take the turn. It is kept and tried again until it does; new messages are refused meanwhile,

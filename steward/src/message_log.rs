@@ -47,6 +47,8 @@ pub(crate) struct MessageLog {
     is_torn: bool,
     buffer: Vec<u8>,
     bytes_max: u64,
+    /// Whether it could not be written the last time.
+    is_failing: bool,
 }
 
 #[derive(Serialize)]
@@ -87,7 +89,22 @@ impl MessageLog {
     /// alone.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let (file, len, is_torn) = open_end(dir)?;
-        Ok(Self { dir: dir.to_owned(), file, len, is_torn, buffer: Vec::new(), bytes_max: FILE_BYTES_MAX })
+        let (dir, buffer) = (dir.to_owned(), Vec::new());
+        Ok(Self { dir, file, len, is_torn, buffer, bytes_max: FILE_BYTES_MAX, is_failing: false })
+    }
+
+    /// The same as [`MessageLog::append`] for whoever goes on without it: that it can't be written is an error once, not
+    /// with each message.
+    pub(crate) fn add(&mut self, writes: &[Write]) {
+        let failed = self.append(writes).err();
+        match &failed {
+            Some(error) if !self.is_failing => {
+                tracing::error!(%error, "the message log can't be written; messages go on without it");
+            }
+            None if self.is_failing => tracing::info!("the message log is written again"),
+            Some(_) | None => {}
+        }
+        self.is_failing = failed.is_some();
     }
 
     /// Adds a line for each message that these writes accept or end, all with one write to the file. It is not synced.

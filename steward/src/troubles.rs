@@ -247,15 +247,10 @@ impl Kind {
 
 /// What is told of a message that failed here.
 fn failed(id: MessageId, lane: &Lane, outcome: &Outcome) -> String {
-    let how = match (outcome.signal, outcome.exit_code, &outcome.reason) {
-        (Some(signal), _, _) => format!(" by signal {signal}"),
-        (None, Some(code), _) => format!(" with exit code {code}"),
-        (None, None, _) => String::new(),
-    };
     let line = crate::logging::first_line(outcome);
-    let why = [outcome.reason.as_deref(), line.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(": ");
-    let why = if why.is_empty() { why } else { format!(": {why}") };
-    format!("{} for {} {}{how}{why} (message {id})", lane.method, lane.peer, outcome.state)
+    let why: String =
+        [outcome.reason.as_deref(), line.as_deref()].iter().flatten().map(|why| format!(": {why}")).collect();
+    format!("{} for {} {}{why} (message {id})", lane.method, lane.peer, outcome.state)
 }
 
 fn cut(text: String) -> String {

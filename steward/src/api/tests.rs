@@ -56,6 +56,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with_info(|| InfoView { node: "central".into(), ..InfoView::default() }).await
+    }
+
+    async fn with_info(info: impl Fn() -> InfoView + Send + Sync + 'static) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (inputs, receiver) = mpsc::channel(16);
         let (reports, _) = broadcast::channel(4);
@@ -69,7 +73,7 @@ impl World {
             engine: engine.clone(),
             supervisor: supervisor.clone(),
             dir: dir.path().to_owned(),
-            info: Arc::new(|| InfoView { node: "central".into(), ..InfoView::default() }),
+            info: Arc::new(info),
         };
         supervisor.keep("api", move |end| api.clone().run(end));
         let world = Self { dir, supervisor, engine, states, filters };
@@ -298,4 +302,36 @@ async fn a_stop_ends_connections_that_wait() {
     assert!(world.supervisor.stop(Duration::from_secs(5)).await.is_empty());
     idle.read_to_end(&mut Vec::new()).await.unwrap();
     follows.read_to_end(&mut Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_panics_ends_its_connection_alone() {
+    let world = World::with_info(|| panic!("on purpose")).await;
+    let mut stream = UnixStream::connect(world.dir.path().join(client::SOCKET)).await.unwrap();
+    stream.write_all(b"GET /v1/info HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap_or_default();
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(world.json("GET /v1/nodes", "").await.0, 200);
+    assert_eq!((world.supervisor.panics(), world.supervisor.restarts()), (1, vec![("api".into(), 0)]));
+}
+
+#[tokio::test]
+async fn tasks_are_stopped_and_started_by_their_names() {
+    let world = World::new().await;
+    let supervisor = world.supervisor.clone();
+    supervisor.keep("a task", |end| async move {
+        end.cancelled().await;
+        Ok(())
+    });
+    let (status, task) = world.json("POST /v1/ps/stop", r#"{"name":"a task"}"#).await;
+    assert_eq!((status, &task["state"]), (200, &"stopped".into()), "{task}");
+    let (status, task) = world.json("POST /v1/ps/start", r#"{"name":"a task"}"#).await;
+    assert_eq!((status, &task["state"]), (200, &"running".into()), "{task}");
+    for (body, expected) in
+        [(r#"{"name":"engine"}"#, 409), (r#"{"name":"no such"}"#, 404), (r#"{"process":"a task"}"#, 400), ("", 400)]
+    {
+        let (status, answer) = world.json("POST /v1/ps/stop", body).await;
+        assert_eq!(status, expected, "{body}: {answer}");
+    }
 }

@@ -146,3 +146,38 @@ async fn metrics_are_served_as_soon_as_the_port_is_free() {
     assert!(memory.parse::<f64>().unwrap() > 1e6);
     assert!(supervisor.stop(Duration::from_secs(5)).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_request_that_panics_ends_its_connection_alone() {
+    let supervisor = Supervisor::new(crate::supervise::Rule::NODE);
+    let (inputs, _inputs) = mpsc::channel(8);
+    let (reports, _) = tokio::sync::broadcast::channel(8);
+    let asked = std::sync::atomic::AtomicBool::new(false);
+    let sample = move || {
+        assert!(asked.swap(true, std::sync::atomic::Ordering::Relaxed), "the first one panics");
+        Sample::default()
+    };
+    let sources = Sources {
+        engine: EngineHandle { inputs, reports },
+        supervisor: supervisor.clone(),
+        dir: std::env::temp_dir(),
+        sample: Arc::new(sample),
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (server, end) = (supervisor.clone(), supervisor.token());
+    supervisor.once("metrics", async move {
+        let router = filled().router(sources);
+        serve::serve(listener, router, LIMITS, "metrics connection", &server, end).await;
+    });
+    let ask = async || {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut page = Vec::new();
+        stream.read_to_end(&mut page).await.unwrap_or_default();
+        String::from_utf8(page).unwrap()
+    };
+    assert_eq!(ask().await, "");
+    assert!(ask().await.contains("steward_task_panics_total 1"));
+    assert!(supervisor.stop(Duration::from_secs(5)).await.is_empty());
+}

@@ -115,7 +115,6 @@ pub(super) async fn assemble(
         own: VecDeque::new(),
         starting: VecDeque::new(),
         first,
-        log_failed: false,
     };
     start_engine(loop_, engine_ended.clone())?;
     let intake_end = supervisor.token().child_token();

@@ -107,7 +107,6 @@ async fn messages_that_fail_here_are_told_with_what_caused_it() {
     let troubles = Troubles::new(Clock::start());
     let report = |method: &str, state: Final, text: &str, reason: Option<&str>| {
         let mut outcome = Outcome::bare(state, reason, Wall(1));
-        outcome.exit_code = (state == Final::Failed).then_some(3);
         outcome.stderr = Output { len: text.len() as u64, inline: Some(text.into()), ..Output::default() };
         let peer = NodeName::new("central").unwrap();
         let lane = Lane { peer, kind: MessageKind::CommandAck, method: MethodName::new(method).unwrap() };
@@ -117,11 +116,11 @@ async fn messages_that_fail_here_are_told_with_what_caused_it() {
     report("ShellCommand", Final::Refused, "", Some("not allowed"));
     // An error about an error would be told for ever.
     report("ErrorLog", Final::Failed, "", Some("the disk is full"));
-    report("ShellCommand", Final::Failed, "\nno such file\nat all", None);
+    report("ShellCommand", Final::Failed, "\nno such file\nat all", Some("it ended with exit code 3"));
     report("ShellCommand", Final::TimedOut, "", Some("it ran longer than its limit"));
     let id = MessageId(7);
     for expected in [
-        format!("ShellCommand for central failed with exit code 3: no such file (message {id})"),
+        format!("ShellCommand for central failed: it ended with exit code 3: no such file (message {id})"),
         format!("ShellCommand for central timed_out: it ran longer than its limit (message {id})"),
     ] {
         assert_eq!(troubles.first().await, expected);

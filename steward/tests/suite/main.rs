@@ -22,5 +22,6 @@ mod output;
 mod restart;
 mod seed;
 mod storm;
+mod supervision;
 mod supply;
 mod tidy;

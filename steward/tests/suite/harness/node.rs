@@ -253,12 +253,38 @@ impl<'f> Node<'f> {
         self.sees(name, "online")["info"]["startedAt"].clone()
     }
 
-    /// Its messages, oldest first.
+    /// Its messages, oldest first, without those in which nodes tell of their errors by themselves.
     pub(crate) fn messages(&self) -> Vec<Value> {
+        let mut messages = self.all_messages();
+        messages.retain(|message| message["method"] != "ErrorLog");
+        messages
+    }
+
+    /// The messages in which it tells of errors, oldest first.
+    pub(crate) fn told_errors(&self) -> Vec<Value> {
+        let mut messages = self.all_messages();
+        messages.retain(|message| message["method"] == "ErrorLog" && message["fromNode"] == self.name);
+        messages
+    }
+
+    fn all_messages(&self) -> Vec<Value> {
         let answer = self.ask("GET", "/v1/messages?limit=100000", "");
         let mut messages = answer.as_array().cloned().unwrap_or_else(|| panic!("no list of messages: {answer}"));
         messages.reverse();
         messages
+    }
+
+    /// The errors of a node that are kept here, in their order.
+    pub(crate) fn errors_of(&self, name: &str) -> Vec<String> {
+        let errors = self.json(&["errors", "--limit=100000", "--node", name]);
+        errors.iter().map(|error| error["text"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The task with this name, as `steward ps` shows it.
+    #[track_caller]
+    pub(crate) fn task(&self, name: &str) -> Value {
+        let mut tasks = self.json(&["ps"]).into_iter().filter(|process| process["kind"] == "task");
+        tasks.find(|task| task["name"] == name).unwrap_or_else(|| panic!("{} has no task {name}", self.name))
     }
 
     /// Waits until it has this many messages and each has ended; oldest first.
