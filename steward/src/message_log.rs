@@ -108,7 +108,7 @@ impl MessageLog {
     }
 
     /// Adds a line for each message that these writes accept or end, all with one write to the file. It is not synced.
-    pub(crate) fn append(&mut self, writes: &[Write]) -> io::Result<()> {
+    fn append(&mut self, writes: &[Write]) -> io::Result<()> {
         self.buffer.clear();
         if self.is_torn {
             self.buffer.push(b'\n');

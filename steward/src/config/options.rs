@@ -59,7 +59,7 @@ pub(crate) const CENTRAL_ERROR_LOGGER: Opt = Opt {
     value: "BOOL",
     default: "false",
     group: NODE_GROUP,
-    help: "Log the errors of all nodes here",
+    help: "Keep the errors of all nodes here, those of this node with them: `steward errors` lists them",
     takes: Takes::Flag,
 };
 pub(crate) const HELLO_INTERVAL: Opt = Opt {
