@@ -7,6 +7,7 @@
 //! Nothing here decides about messages.
 
 mod assemble;
+mod died;
 mod hellos;
 mod trouble;
 
@@ -179,15 +180,17 @@ fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
 
 /// The engine's thread: nothing else runs on it, so nothing else can hold it up.
 fn start_engine(
+    dir: &Path,
     engine: crate::engine::Engine,
     ended: tokio_util::sync::CancellationToken,
 ) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = std::thread::Builder::new().name("engine".to_owned());
+    let dir = dir.to_owned();
     let run = move || {
         // Dropped on a panic as well, so that the node never goes on without its engine.
         let _guard = ended.drop_guard();
-        runtime.block_on(engine.run());
+        died::guarded(&dir, || runtime.block_on(engine.run()));
     };
     thread.spawn(run).context("the engine's thread can't be started")
 }

@@ -427,7 +427,7 @@ impl Shared {
 }
 
 /// What a panic says.
-fn panic_text(panic: &(dyn Any + Send)) -> Arc<str> {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> Arc<str> {
     if let Some(text) = panic.downcast_ref::<&'static str>() {
         Arc::from(*text)
     } else if let Some(text) = panic.downcast_ref::<String>() {

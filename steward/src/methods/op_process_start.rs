@@ -8,7 +8,7 @@
 //! `data[0]` is the name, as `OpProcessList` gives it. The message is `done` once the task runs; its answer is how the
 //! task is then, as one JSON object. One that runs already is left alone. A task that was down has all its tries again.
 
-use super::op_process_stop::one_name;
+use super::op_process_stop::{answer, one_name};
 use super::{AfterCrash, Ending, Method, MethodCtx, MethodError};
 
 /// See the module's text.
@@ -27,6 +27,6 @@ impl Method for OpProcessStart {
 
     async fn run(name: Self::Args, ctx: &mut MethodCtx<'_>) -> Result<Ending, MethodError> {
         let process = ctx.processes().start(&name).await;
-        ctx.answer_json(&[process.map_err(|error| MethodError(error.to_string()))?]).await
+        answer(process, ctx).await
     }
 }

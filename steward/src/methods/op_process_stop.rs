@@ -9,13 +9,16 @@
 //! the task is then, as one JSON object. One that has stopped already stays as it is. Nothing is lost by a stop: what a
 //! task has accepted is on disk, and what it would have taken in waits.
 //!
-//! The message is `failed`, with the reason, for what must not be stopped from another node: what messages need to be
+//! The message is `refused`, with the reason, for what must not be stopped from another node: what messages need to be
 //! brought to their end, and the link to the broker, since nobody could start it again. A lane is no task; its
 //! messages are taken back with `steward cancel`. Mind that messages with different methods do not wait for each other:
 //! wait for the answer before you send the start.
 
+use protocol::outcome::Final;
+
 use super::{AfterCrash, Ending, Method, MethodCtx, MethodError};
-use crate::supervise::Whence;
+use crate::supervise::{ControlError, Whence};
+use crate::view::ProcessView;
 
 /// See the module's text.
 pub(crate) struct OpProcessStop;
@@ -33,7 +36,7 @@ impl Method for OpProcessStop {
 
     async fn run(name: Self::Args, ctx: &mut MethodCtx<'_>) -> Result<Ending, MethodError> {
         let process = ctx.processes().stop(&name, Whence::Afar).await;
-        ctx.answer_json(&[process.map_err(|error| MethodError(error.to_string()))?]).await
+        answer(process, ctx).await
     }
 }
 
@@ -42,5 +45,19 @@ pub(super) fn one_name(data: &[String]) -> Result<String, String> {
     match data {
         [name] if !name.is_empty() => Ok(name.clone()),
         _ => Err(r#"data is not one name of a process, e.g. ["inmsg.txt"]"#.to_owned()),
+    }
+}
+
+/// How the process is now, or why nothing was done. A refusal is an answer, and no error of this node.
+pub(super) async fn answer(
+    process: Result<ProcessView, ControlError>,
+    ctx: &mut MethodCtx<'_>,
+) -> Result<Ending, MethodError> {
+    match process {
+        Ok(process) => ctx.answer_json(&[process]).await,
+        Err(error @ (ControlError::Refused(_) | ControlError::Unknown { .. })) => {
+            Ok(Ending::because(Final::Refused, error.to_string()))
+        }
+        Err(error @ ControlError::Late(_)) => Err(MethodError(error.to_string())),
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::hellos::hellos;
-use super::{start_engine, trouble};
+use super::{died, start_engine, trouble};
 use crate::api::{Api, InfoView};
 use crate::blobs::Blobs;
 use crate::broker::{self, Broker, NameCheck, Wiring};
@@ -116,7 +116,8 @@ pub(super) async fn assemble(
         starting: VecDeque::new(),
         first,
     };
-    start_engine(loop_, engine_ended.clone())?;
+    start_engine(dir, loop_, engine_ended.clone())?;
+    died::tell(dir);
     let intake_end = supervisor.token().child_token();
     let parts = Parts { engine, engine_ended, broker, runner, supervisor, troubles, intake_end, lock };
     let intake = open_doors(config, &parts, clock);
@@ -142,7 +143,8 @@ fn keep_talking(
         }
     });
     let (interval, to_broker, tasks) = (config.node.hello_interval, to_broker.clone(), supervisor.clone());
-    supervisor.keep("hello", move |end| hellos(interval, to_broker.clone(), tasks.clone(), end));
+    let spec = Spec::new("hello").stops(Stops::Never("no other node would hear which parts of this one are down"));
+    supervisor.keep(spec, move |end| hellos(interval, to_broker.clone(), tasks.clone(), end));
 }
 
 /// Runs what tells the central error log of what goes wrong here.

@@ -127,6 +127,52 @@ fn errors_are_kept_once_and_in_order_though_central_is_killed() {
     assert_eq!(central.json(&["errors", "--limit=2"]), newest);
 }
 
+/// What was only counted so far is told before the node is gone.
+#[test]
+fn a_node_that_is_stopped_in_a_storm_sums_it_up_first() {
+    const FAILING: usize = 30;
+    let fleet = Fleet::new();
+    let mut ship1 = fleet.node("ship1");
+    ship1.send_all(&vec![shell("ship1", "exit 1"); FAILING]);
+    ship1.all_ended(FAILING);
+    assert_eq!(ship1.terminate(), 0);
+    ship1.start();
+    let central = fleet.node_with("central", &LOGGER);
+    eventually("central knows of all of them", || {
+        let told = central.errors_of("ship1");
+        let count: usize = told.iter().map(|text| summed(text).unwrap_or(1)).sum();
+        (count == FAILING && told.len() < FAILING).then_some(())
+    });
+}
+
+/// However long central is away, what waits for it has a limit.
+#[test]
+fn errors_that_wait_for_central_have_a_limit_and_what_is_beyond_comes_later() {
+    const WAITING: usize = 1000;
+    let fleet = Fleet::new();
+    let ship1 = fleet.node("ship1");
+    let errors: Vec<Value> = (0..WAITING).map(|number| event("central", "ErrorLog", &[&number.to_string()])).collect();
+    ship1.send_all(&errors);
+    ship1.send_and_wait(&shell("ship1", "exit 1"));
+    stays("no more wait", &WAITING, || ship1.told_errors().len());
+    let central = fleet.node_with("central", &LOGGER);
+    let last = eventually("what was beyond the limit comes", || central.errors_of("ship1").into_iter().nth(WAITING));
+    assert!(last.starts_with("ShellCommand for ship1 failed"), "{last}");
+}
+
+/// Told by the process after it, because the one that dies can tell nobody.
+#[test]
+fn the_death_of_an_engine_is_told_once_the_node_runs_again() {
+    let fleet = Fleet::new();
+    let central = fleet.node_with("central", &LOGGER);
+    let mut ship1 = fleet.absent("ship1", &[]);
+    fs::write(ship1.dir().join("engine.died"), "index out of bounds").unwrap();
+    ship1.start();
+    let errors = eventually("central knows", || Some(central.errors_of("ship1")).filter(|errors| !errors.is_empty()));
+    assert!(errors[0].contains("engine") && errors[0].contains("index out of bounds"), "{errors:?}");
+    assert!(!ship1.dir().join("engine.died").exists());
+}
+
 /// An error about an error would be told for ever.
 #[test]
 fn an_error_about_errors_makes_no_further_errors() {
@@ -244,10 +290,10 @@ fn processes_of_another_node_are_listed_stopped_and_started() {
 
     // To a node that is away it waits until the node comes.
     ship1.terminate();
-    let id = central.send(&with(shell("ship1", ""), json!({ "method": "OpProcessStop", "data": ["hello"] })));
+    let id = central.send(&with(shell("ship1", ""), json!({ "method": "OpProcessStop", "data": ["inmsg.txt"] })));
     ship1.start();
     assert_eq!(central.ended(&id)["state"], "done");
-    assert_eq!(ship1.task("hello")["state"], "stopped");
+    assert_eq!(ship1.task("inmsg.txt")["state"], "stopped");
 }
 
 #[test]
@@ -257,7 +303,8 @@ fn what_must_not_be_stopped_is_refused_with_the_reason() {
     central.send_and_wait(&shell("ship1", "true"));
     let refused = |args: &[&str], reason: &str| {
         let ran = central.cli(&[&["stop-process"], args].concat());
-        assert!(ran.code == 1 && ran.stderr.contains(reason), "{args:?}: {ran:#?}");
+        let code = if args.last().unwrap().starts_with("--node") { 126 } else { 1 };
+        assert!(ran.code == code && ran.stderr.contains(reason), "{args:?}: {ran:#?}");
     };
     refused(&["engine"], "nothing works without it");
     refused(&["runner"], "messages that run would not come to an end");
