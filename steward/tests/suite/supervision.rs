@@ -353,7 +353,8 @@ fn the_link_can_be_taken_down_and_up_at_the_node_itself() {
 fn an_intake_that_fails_is_tried_again_and_works_when_the_cause_is_gone() {
     let fleet = Fleet::new();
     let central = fleet.node_with("central", &LOGGER);
-    let ship1 = fleet.node("ship1");
+    // Whoever wants a quiet log still wants central to know.
+    let ship1 = fleet.node_with("ship1", &["--log-level=error"]);
     ship1.cli(&["stop-process", "inmsg.txt"]).ok();
     let trap = ship1.dir().join("inmsg.taken-0193f2a0-0000-7000-8000-000000000000");
     std::os::unix::fs::symlink("nowhere", &trap).unwrap();
