@@ -106,7 +106,9 @@ impl Hello {
 }
 
 fn resting_part(task: &ProcessView) -> Resting<'_> {
-    let why = task.note.as_deref().map(|note| note.chars().take(WHY_CHARS_MAX).collect());
+    // Control characters would take six bytes each.
+    let plain = |character: char| if character.is_control() { ' ' } else { character };
+    let why = task.note.as_deref().map(|note| note.chars().take(WHY_CHARS_MAX).map(plain).collect());
     Resting { task: &task.name, state: &task.state, why }
 }
 
@@ -159,7 +161,7 @@ mod tests {
             state: "down".to_owned(),
             messages: 0,
             restarts: 2,
-            note: Some("x".repeat(10_000)),
+            note: Some("船\u{1}".repeat(10_000)),
         };
         let text = hello.text(Queues::default(), &vec![down; 20]);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -55,7 +55,7 @@ Examples:
                     output.json(error)?;
                 }
             } else if errors.is_empty() {
-                output::note("no errors");
+                output::note("no errors are kept here");
             } else {
                 let mut table = Table::new(&["TIME", "NODE", "ERROR"], "NODE");
                 for error in &errors {

@@ -60,6 +60,8 @@ impl Reporter {
             data: vec![self.troubles.first().await],
             command_or_event: self.lane.kind.as_str().to_owned(),
             method: self.lane.method.to_string(),
+            // For ever, whatever holds for other messages: nobody looks after these.
+            retries: Some(0),
             ..MessageInput::default()
         };
         while self.engine.ask(|reply| Input::Waiting(self.lane.clone(), reply)).await.unwrap_or(0) >= WAITING_MAX {

@@ -127,16 +127,19 @@ fn errors_are_kept_once_and_in_order_though_central_is_killed() {
     assert_eq!(central.json(&["errors", "--limit=2"]), newest);
 }
 
-/// What was only counted so far is told before the node is gone.
+/// What was only counted so far is told before the node is gone; and errors wait for ever, whatever holds for other
+/// messages.
 #[test]
 fn a_node_that_is_stopped_in_a_storm_sums_it_up_first() {
     const FAILING: usize = 30;
     let fleet = Fleet::new();
-    let mut ship1 = fleet.node("ship1");
+    let mut ship1 = fleet.node_with("ship1", &["--default-message-retries=1", "--default-message-timeout=0.05"]);
     ship1.send_all(&vec![shell("ship1", "exit 1"); FAILING]);
     ship1.all_ended(FAILING);
     assert_eq!(ship1.terminate(), 0);
     ship1.start();
+    let given_up = ship1.send_and_wait(&event("central", "TextLogging", &["nobody is there"]));
+    assert_eq!(given_up["state"], "undeliverable", "{given_up}");
     let central = fleet.node_with("central", &LOGGER);
     eventually("central knows of all of them", || {
         let told = central.errors_of("ship1");
