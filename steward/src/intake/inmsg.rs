@@ -6,6 +6,8 @@
 //! ```
 //! * The exchange is one step, so an append at any moment goes to the one file or to the other. A writer that opened the
 //!   file before it goes on writing to the taken file, which is read until nobody has it open.
+//! * What stands in the file is durable before the exchange, and so is the file's name: whoever wrote it sees from then
+//!   on that it is gone, and so accepted. Hardly anybody who appends to a file, or puts one there, waits for the disk.
 //! * The exchange is durable before anything is read, and the file is there until everything in it is durable: a crash
 //!   at any moment loses nothing, and doubles nothing (see [`taken`](super::taken)).
 //! * A file that ends in the middle of an array stays where it is for a while, so that its end can be appended.
@@ -206,7 +208,8 @@ impl Inmsg {
         }
         (self.look, self.last_take) = (None, Some(now));
         let id = FileId::next();
-        exchange(&self.dir, &self.path, &self.dir.join(TakenFile::name(id)), &meta)?;
+        let (dir, path) = (self.dir.clone(), self.path.clone());
+        taken::blocking(move || exchange(&dir, &path, &dir.join(TakenFile::name(id)), &meta)).await??;
         self.taken.push(TakenFile::open(&self.dir, id, now).await?);
         Ok(true)
     }
@@ -244,11 +247,13 @@ impl Inmsg {
     }
 }
 
-/// Puts an empty file with the same rights in the place of `path`, which becomes `aside`, in one durable step.
+/// Puts an empty file with the same rights in the place of `path`, which becomes `aside`, in one durable step. Blocks.
 fn exchange(dir: &Path, path: &Path, aside: &Path, meta: &fs::Metadata) -> io::Result<()> {
     let empty = OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside)?;
     keep_rights(&empty, meta);
     drop(empty);
+    File::open(path)?.sync_data()?;
+    File::open(dir)?.sync_all()?;
     match rustix::fs::renameat_with(CWD, aside, CWD, path, RenameFlags::EXCHANGE) {
         Ok(()) => {}
         // Some file systems can't exchange. Whoever appends in between makes the new file himself.
@@ -263,6 +268,8 @@ fn exchange(dir: &Path, path: &Path, aside: &Path, meta: &fs::Metadata) -> io::R
             return Err(error.into());
         }
     }
+    // What was appended in between. As a rule there is nothing, and that costs next to nothing.
+    File::open(aside)?.sync_data()?;
     File::open(dir)?.sync_all()
 }
 
