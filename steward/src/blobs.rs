@@ -48,10 +48,11 @@ impl Blobs {
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let blobs = Self::new(dir);
         match fs::DirBuilder::new().mode(0o700).create(&blobs.dir) {
-            Ok(()) => File::open(dir)?.sync_all()?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
         }
+        // Also where it was here: the process that made it may have been killed before it came so far.
+        File::open(dir)?.sync_all()?;
         Ok(blobs)
     }
 
