@@ -29,7 +29,8 @@ pub(crate) async fn listen(dir: &Path) -> io::Result<(Socket, UnixListener)> {
             format!("another process answers on {}; one node owns a directory", path.display()),
         ));
     }
-    let folder = dir.join(format!(".{NAME}.{}", std::process::id()));
+    // Always of the same name: one that a killed process has left is used again, and goes.
+    let folder = dir.join(format!(".{NAME}.new"));
     DirBuilder::new().mode(0o700).recursive(true).create(&folder)?;
     let bound = bind(&folder).and_then(|listener| {
         fs::rename(folder.join(NAME), &path)?;
