@@ -186,6 +186,7 @@ pub(super) fn open_writer(dir: &Path, epoch: i64) -> Result<Connection, OpenErro
              PRAGMA cache_size = -{CACHE_KIB_WRITER};
              PRAGMA temp_store = MEMORY;"
         ))?;
+        for_tests(&connection)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         migrate(&mut connection, version, epoch)?;
         if version == 0 {
@@ -200,6 +201,17 @@ pub(super) fn open_writer(dir: &Path, epoch: i64) -> Result<Connection, OpenErro
         sync(dir)?;
     }
     Ok(connection)
+}
+
+/// A build for tests can be given other settings: the test of power cuts must be seen to fail with a store that syncs
+/// less. A build that is shipped has no such switch.
+fn for_tests(connection: &Connection) -> rusqlite::Result<()> {
+    if cfg!(debug_assertions)
+        && let Ok(settings) = std::env::var("STORE_SETTINGS_IN_TESTS")
+    {
+        connection.execute_batch(&settings)?;
+    }
+    Ok(())
 }
 
 /// Brings everything in the write-ahead log into the file, and empties the log.

@@ -19,6 +19,8 @@ pub(crate) use broker::binary as nats_server;
 pub(crate) use http::get;
 pub(crate) use message::{event, shell, with};
 pub(crate) use node::Node;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use process::{Held, hold};
 pub(crate) use process::{Port, Process, kill, parent, run};
 
 /// How long a fact may take that should be there in milliseconds. A machine that is busy with other tests is slow.
@@ -90,7 +92,12 @@ impl Fleet {
 
     /// A broker that is not started yet; its port is reserved.
     pub(crate) fn without_broker() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// The same in a temporary folder below another one than usual.
+    pub(crate) fn within(folder: &Path) -> Self {
+        let dir = tempfile::tempdir_in(folder).unwrap();
         let broker = Broker::new(dir.path());
         Self { broker, dir }
     }

@@ -19,9 +19,17 @@ mod lessons;
 mod memory;
 mod observability;
 mod output;
+#[cfg(target_arch = "x86_64")]
+mod power_cuts;
 mod restart;
 mod seed;
 mod storm;
 mod supervision;
 mod supply;
 mod tidy;
+
+#[cfg(not(target_arch = "x86_64"))]
+#[test]
+fn power_cuts() {
+    harness::skipped("power_cuts", "a node can be recorded on x86_64 only");
+}

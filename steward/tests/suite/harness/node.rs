@@ -56,17 +56,22 @@ impl<'f> Node<'f> {
             self.dir = PathBuf::from(format!("/proc/{pid}/root")).join(self.fleet.dir().strip_prefix("/").unwrap());
             self.dir.push(&self.label);
         }
-        let (process, dir) = (self.process.as_mut().unwrap(), &self.dir);
         eventually(&what, || {
-            if let Some(status) = process.ended() {
+            if let Some(status) = self.process.as_mut().unwrap().ended() {
                 panic!("{what}: it ended with {status}");
             }
-            http::socket(&dir.join("steward.sock"), "GET", "/v1/info", "").ok().filter(|answer| answer.status == 200)
+            self.answers().then_some(())
         });
     }
 
     /// Starts it and doesn't wait for anything.
     pub(crate) fn launch(&mut self) {
+        let mut command = self.start_command();
+        self.process = Some(Process::start(&self.label, self.fleet.dir(), &mut command));
+    }
+
+    /// What starts it.
+    pub(crate) fn start_command(&self) -> Command {
         let mut command = self.command();
         if let Some(mebibytes) = self.disk {
             let dir = self.dir.display();
@@ -79,7 +84,13 @@ impl<'f> Node<'f> {
             command.arg("--prom-host-and-port=none");
         }
         command.args(&self.flags);
-        self.process = Some(Process::start(&self.label, self.fleet.dir(), &mut command));
+        command
+    }
+
+    /// Whether it answers.
+    pub(crate) fn answers(&self) -> bool {
+        let answer = http::socket(&self.dir.join("steward.sock"), "GET", "/v1/info", "");
+        answer.is_ok_and(|answer| answer.status == 200)
     }
 
     /// The flags of the next start.
@@ -267,7 +278,8 @@ impl<'f> Node<'f> {
         messages
     }
 
-    fn all_messages(&self) -> Vec<Value> {
+    /// All of its messages, oldest first.
+    pub(crate) fn all_messages(&self) -> Vec<Value> {
         let answer = self.ask("GET", "/v1/messages?limit=100000", "");
         let mut messages = answer.as_array().cloned().unwrap_or_else(|| panic!("no list of messages: {answer}"));
         messages.reverse();

@@ -89,6 +89,32 @@ impl Process {
     }
 }
 
+/// A process that has not begun: it waits for a line on its standard input, so that somebody can look at it from its
+/// first step on, and then runs its command. Whoever has it ends it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) struct Held {
+    pub(crate) child: Child,
+}
+
+/// Has a command wait; what it prints goes to the log file `NAME.log` of its fleet.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn hold(name: &str, fleet: &Path, command: &Command) -> Held {
+    let log = fs::File::options().create(true).append(true).open(fleet.join(format!("{name}.log"))).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"read go && exec "$0" "$@""#]).arg(command.get_program()).args(command.get_args());
+    for (variable, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(variable, value),
+            None => shell.env_remove(variable),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        shell.current_dir(dir);
+    }
+    let shell = shell.env(MARK, fleet).stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
+    Held { child: shell.spawn().unwrap_or_else(|error| panic!("{name} can't be started: {error}")) }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself, and a test that fails must not fail again while it cleans up.
