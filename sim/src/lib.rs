@@ -15,6 +15,8 @@ mod plan;
 
 mod script;
 
+mod load;
+
 // The world and what lives in it.
 mod world;
 
@@ -49,8 +51,11 @@ pub mod bug;
 
 pub mod campaign;
 
+use std::time::Duration;
+
 use bug::Bug;
 use faults::Faults;
+use plan::Plan;
 use world::World;
 
 pub use trace::Keep;
@@ -65,6 +70,9 @@ pub struct Options {
     pub without: Vec<String>,
     /// A bug that is planted on purpose.
     pub bug: Option<Bug>,
+    /// In place of what the seed would do: a receiver that is slower than its sender, who sends for so long. No faults but
+    /// those that are named.
+    pub slow_receiver: Option<Duration>,
 }
 
 /// What came of a simulation.
@@ -88,8 +96,16 @@ pub fn simulate(seed: u64, options: &Options, keep: Keep) -> Outcome {
         }
         faults.narrow(&options.without, true);
     };
+    let plan = match options.slow_receiver {
+        None => Plan::new(seed, narrow),
+        Some(sending) => {
+            let mut faults = if options.faults.is_empty() { Faults::default() } else { Faults::all() };
+            narrow(&mut faults);
+            Plan::slow_receiver(seed, sending, faults)
+        }
+    };
     plant(options.bug);
-    let mut world = World::new(seed, narrow, options.bug, keep);
+    let mut world = World::new(seed, plan, options.bug, keep);
     world.run();
     plant(None);
     let trace = world.trace.into_inner();

@@ -35,6 +35,9 @@ struct Args {
     /// With --seed: only lines with this text, such as "n1 " or "#17"; may be given several times
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
+    /// A receiver that is slower than its sender, who sends for so many minutes; no faults but those of --faults
+    #[arg(long, value_name = "MINUTES")]
+    slow_receiver: Option<u64>,
     /// List the faults and what they do
     #[arg(long)]
     list: bool,
@@ -52,7 +55,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
-    let options = Options { faults: args.faults.clone(), without: args.without.clone(), bug: None };
+    let slow_receiver = args.slow_receiver.map(|minutes| Duration::from_secs(60 * minutes));
+    let options = Options { faults: args.faults.clone(), without: args.without.clone(), bug: None, slow_receiver };
     match args.seed {
         Some(seed) => one(seed, &args, &options),
         None => many(&args, &options),
@@ -107,7 +111,8 @@ fn repeat(args: &Args) -> String {
         [] => String::new(),
         list => format!(" --{name} {}", list.join(",")),
     };
-    option("faults", &args.faults) + &option("without", &args.without)
+    let load = args.slow_receiver.map(|minutes| format!(" --slow-receiver {minutes}")).unwrap_or_default();
+    option("faults", &args.faults) + &option("without", &args.without) + &load
 }
 
 fn parse_range(text: &str) -> Result<Range<u64>, String> {

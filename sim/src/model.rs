@@ -265,6 +265,8 @@ impl Model {
         let Life { name, contested, .. } = *self.life(lineage);
         self.lives[lineage.0].over = true;
         let life = self.new_life(name, contested);
+        // What had ended may be open again.
+        self.lanes.values_mut().for_each(|lane| lane.passed.clear());
         for number in 0..self.stories.len() {
             let story = &mut self.stories[number];
             let Some((_, epoch, seq)) = story.kept_by.filter(|(kept, ..)| *kept == lineage) else { continue };
@@ -350,10 +352,13 @@ impl Model {
         let stories = &self.stories;
         let lane = self.lanes.entry(key).or_default();
         // A number may come back only where the store that gave it first was replaced by an older copy.
+        let before = lane.order.len();
         lane.order.retain(|other| !(stories[*other].forfeited && stories[*other].rolled_back));
+        if lane.order.len() < before {
+            lane.passed.clear();
+        }
         let last = lane.order.last().and_then(|last| stories[*last].kept_by).map(|(.., last)| last);
         lane.order.push(number);
-        lane.passed.clear();
         if last.is_some_and(|last| last >= seq) {
             return Err(Wrong::new("lane order", format!("#{number} has number {} after {last:?}", seq.0)));
         }

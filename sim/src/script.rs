@@ -99,6 +99,11 @@ impl Script {
         }
     }
 
+    /// One that takes so long, in milliseconds, ends well and writes nothing.
+    pub(crate) fn taking(duration: u64) -> Self {
+        Self { duration, end: End::Well, stdout: Written::Nothing, stderr: Written::Nothing }
+    }
+
     /// Whether it goes on until it is ended.
     pub(crate) fn hangs(&self) -> bool {
         self.end == End::Never

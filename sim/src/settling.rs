@@ -203,6 +203,13 @@ impl World {
         }
         let Some(process) = &self.hosts[host].process else { return };
         let node = &process.node;
+        for lane in node.out_lanes() {
+            self.stats.window_max = self.stats.window_max.max(lane.window as u64);
+            self.stats.behind_max = self.stats.behind_max.max(lane.behind);
+        }
+        for lane in node.in_lanes() {
+            self.stats.inbox_max = self.stats.inbox_max.max(lane.entries as u64);
+        }
         let window = node.out_lanes().find(|lane| lane.window > WINDOW_MESSAGES_MAX || lane.unacked > lane.window);
         let entries = node
             .in_lanes()

@@ -16,7 +16,6 @@ use protocol::step::{Run, Write};
 use protocol::time::Wall;
 
 use crate::bug::Bug;
-use crate::faults::Faults;
 use crate::host::Host;
 use crate::model::{self, Model, Wrong};
 use crate::network::{Address, Broker, Packet};
@@ -26,8 +25,10 @@ use crate::rng::Rng;
 use crate::settling::CalmLanes;
 use crate::trace::{Keep, Trace};
 
-/// Things that happen before a simulation counts as one that never ends.
+/// Things that happen before a simulation counts as one that never ends: in any, and more for each message.
 const HAPPENINGS_MAX: u64 = 3_000_000;
+/// See [`HAPPENINGS_MAX`].
+const HAPPENINGS_A_MESSAGE_MAX: u64 = 100;
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -85,6 +86,12 @@ pub struct Stats {
     pub crashes: u64,
     /// The longest that anything took to become final after the faults had ended, in virtual milliseconds.
     pub settled_after: u64,
+    /// The most messages of one lane that a sender has had in memory, and on disk behind them.
+    pub window_max: u64,
+    /// See `window_max`.
+    pub behind_max: u64,
+    /// The most messages of one lane that a receiver has had.
+    pub inbox_max: u64,
 }
 
 impl Stats {
@@ -97,6 +104,9 @@ impl Stats {
         self.starts += other.starts;
         self.crashes += other.crashes;
         self.settled_after = self.settled_after.max(other.settled_after);
+        self.window_max = self.window_max.max(other.window_max);
+        self.behind_max = self.behind_max.max(other.behind_max);
+        self.inbox_max = self.inbox_max.max(other.inbox_max);
     }
 }
 
@@ -150,8 +160,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, faults: impl FnOnce(&mut Faults), bug: Option<Bug>, keep: Keep) -> Self {
-        let plan = Plan::new(seed, faults);
+    pub(crate) fn new(seed: u64, plan: Plan, bug: Option<Bug>, keep: Keep) -> Self {
         let mut rng = Rng::new(seed, 2);
         let name = |index: usize| NodeName::new(&format!("n{index}"));
         let names: Vec<_> = (0..plan.names).filter_map(|index| name(index).ok()).collect();
@@ -220,14 +229,15 @@ impl World {
     /// Lets time pass until everything has happened, or something is wrong.
     pub(crate) fn run(&mut self) {
         let mut happenings = 0_u64;
+        let most = HAPPENINGS_MAX + HAPPENINGS_A_MESSAGE_MAX * self.plan.messages.len() as u64;
         while let Some(Reverse(entry)) = self.queue.pop() {
             if self.ends_at.is_some_and(|end| entry.at > end) {
                 break;
             }
             self.now = entry.at;
             happenings += 1;
-            if happenings > HAPPENINGS_MAX {
-                self.fail("livelock", format!("{HAPPENINGS_MAX} things happened and it goes on"));
+            if happenings > most {
+                self.fail("livelock", format!("{most} things happened and it goes on"));
             }
             self.happens(entry.what);
             if self.wrong.is_some() {
