@@ -56,7 +56,8 @@ pub(crate) struct OutLane {
     pub(crate) row: OutLaneRow,
     /// The receiver, among the peers.
     pub(crate) peer: usize,
-    pub(crate) window: BTreeMap<Seq, Outgoing>,
+    /// Boxed: a map makes room for eleven at once, and a lane to a node that is not there holds two.
+    pub(crate) window: BTreeMap<Seq, Box<Outgoing>>,
     /// Bytes of the bodies in the window.
     pub(crate) bytes: usize,
     /// The messages of the window that wait to be published.
@@ -140,7 +141,7 @@ impl OutLane {
         if !self.queue.remove(&seq) && outgoing.state == State::Sent {
             self.unacked -= 1;
         }
-        Some(outgoing)
+        Some(*outgoing)
     }
 
     /// Sends a message once more that its receiver has, so that the receiver learns what has come of those before it.
@@ -268,7 +269,8 @@ impl Outbox {
         // The attempt that the last process began may not have had its time.
         let due = if attempts > 0 { now.after(message.options.timeout) } else { Mono(0) };
         let state = State::Queued;
-        this.window.insert(seq, Outgoing { message, state, attempts, due, cancel, taken, history, dirty: false });
+        let outgoing = Outgoing { message, state, attempts, due, cancel, taken, history, dirty: false };
+        this.window.insert(seq, Box::new(outgoing));
     }
 
     /// Asks the store for more of a lane, where there is more and room for it.
