@@ -74,6 +74,10 @@ pub const BACKOFF_START: Duration = Duration::from_secs(1);
 /// See [`BACKOFF_START`].
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
+/// Probes a second that all nodes together cost that stay away: where [`BACKOFF_MAX`] would make more of them, the longest
+/// pause is longer (ten thousand nodes: 200 s). It only matters where an announcement was lost, and the hello after it.
+pub const PROBES_A_SECOND_MAX: u64 = 50;
+
 /// How long a final receipt waits for its confirmation before it is repeated; doubles up to [`BACKOFF_MAX`].
 pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 

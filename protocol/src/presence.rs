@@ -65,6 +65,8 @@ pub(crate) enum Change {
 pub(crate) struct Peers {
     pub(crate) list: Vec<Peer>,
     by_name: BTreeMap<NodeName, usize>,
+    /// How many of them are watched, because something waits for them.
+    watched: usize,
 }
 
 impl Peers {
@@ -169,7 +171,7 @@ impl Peers {
             return self.watch(peer, false, ctx);
         }
         self.watch(peer, true, ctx);
-        let pause = retry::pause(self.list[peer].failures, &mut ctx.rng);
+        let pause = retry::pause(self.list[peer].failures, self.watched, &mut ctx.rng);
         self.list[peer].failures += 1;
         ctx.timers.set(Timer::Peer(peer), ctx.now.mono.after(pause));
     }
@@ -177,6 +179,7 @@ impl Peers {
     fn watch(&mut self, peer: usize, on: bool, ctx: &mut Ctx) {
         if self.list[peer].watched != on {
             self.list[peer].watched = on;
+            self.watched = if on { self.watched + 1 } else { self.watched - 1 };
             ctx.effect(Effect::Watch(self.list[peer].row.name.clone(), on));
         }
     }

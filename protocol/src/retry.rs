@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::limits::{BACKOFF_MAX, BACKOFF_START};
+use crate::limits::{BACKOFF_MAX, BACKOFF_START, PROBES_A_SECOND_MAX};
 use crate::rng::Rng;
 
-/// The pause after `failures` attempts in vain: doubling from [`BACKOFF_START`] to [`BACKOFF_MAX`], with jitter.
-pub(crate) fn pause(failures: u32, rng: &mut Rng) -> Duration {
-    rng.jitter(doubled(BACKOFF_START, failures, BACKOFF_MAX))
+/// The pause after `failures` probes in vain, with so many nodes that are waited for: doubling from [`BACKOFF_START`] to
+/// [`BACKOFF_MAX`], or to what keeps to [`PROBES_A_SECOND_MAX`]; with jitter.
+pub(crate) fn pause(failures: u32, waited_for: usize, rng: &mut Rng) -> Duration {
+    let fair = Duration::from_secs(waited_for as u64 / PROBES_A_SECOND_MAX);
+    rng.jitter(doubled(BACKOFF_START, failures, BACKOFF_MAX.max(fair)))
 }
 
 /// How long attempt number `attempt` (from 1) of a message without limit waits for its receipt: its own timeout first,
@@ -33,8 +35,13 @@ mod tests {
         let mut rng = Rng::new(7);
         for failures in 0..40 {
             let base = doubled(BACKOFF_START, failures, BACKOFF_MAX);
-            let pause = pause(failures, &mut rng);
+            let pause = pause(failures, 1, &mut rng);
             assert!(pause >= base.mul_f64(0.79) && pause <= base.mul_f64(1.21), "{failures}: {pause:?}");
+        }
+        // However many stay away, they cost no more than so many probes a second.
+        for waited_for in [10_usize, 10_000, 200_000] {
+            let pause = pause(30, waited_for, &mut rng);
+            assert!(waited_for as f64 / pause.as_secs_f64() <= PROBES_A_SECOND_MAX as f64 * 1.26, "{pause:?}");
         }
         assert_eq!(patience(Duration::from_secs(3), 1, &mut rng), Duration::from_secs(3));
         assert!(patience(Duration::from_secs(120), 9, &mut rng) >= Duration::from_secs(96));
