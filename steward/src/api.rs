@@ -15,7 +15,8 @@
 //! | `GET /v1/info` | this node |
 //!
 //! An error is `{"error": "…"}`: 400 and 422 for what makes no sense, 404 for what isn't there, 503 while the node stops,
-//! 507 when the disk is full.
+//! 429 while as many messages are outstanding as may be, 507 when the disk is full. Of many messages the first may have been
+//! accepted before that; then their `ids` stand beside the error.
 
 pub(crate) mod client;
 mod errors;
@@ -162,11 +163,13 @@ struct ApiError {
     status: StatusCode,
     error: String,
     errors: Vec<Fault>,
+    /// What was accepted before the error.
+    ids: Vec<String>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into(), errors: Vec::new() }
+        Self { status, error: error.into(), errors: Vec::new(), ids: Vec::new() }
     }
 }
 
@@ -178,6 +181,8 @@ impl From<EngineError> for ApiError {
             StatusCode::SERVICE_UNAVAILABLE
         } else if matches!(error, EngineError::Store(_)) {
             StatusCode::INSUFFICIENT_STORAGE
+        } else if matches!(error, EngineError::Outstanding(_)) {
+            StatusCode::TOO_MANY_REQUESTS
         } else {
             StatusCode::CONFLICT
         };
@@ -200,9 +205,12 @@ impl From<IntakeError> for ApiError {
     fn from(error: IntakeError) -> Self {
         let text = error.to_string();
         match error {
-            IntakeError::Invalid(errors) => Self { status: StatusCode::UNPROCESSABLE_ENTITY, error: text, errors },
+            IntakeError::Invalid(errors) => Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, text) },
             IntakeError::Engine { accepted, error } if accepted.is_empty() => error.into(),
-            IntakeError::Engine { error, .. } => Self { error: text, ..Self::from(error) },
+            IntakeError::Engine { accepted, error } => {
+                let ids = accepted.iter().map(ToString::to_string).collect();
+                Self { error: text, ids, ..Self::from(error) }
+            }
         }
     }
 }
@@ -214,8 +222,10 @@ impl IntoResponse for ApiError {
             error: String,
             #[serde(skip_serializing_if = "Vec::is_empty")]
             errors: Vec<Fault>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            ids: Vec<String>,
         }
-        (self.status, Json(No { error: self.error, errors: self.errors })).into_response()
+        (self.status, Json(No { error: self.error, errors: self.errors, ids: self.ids })).into_response()
     }
 }
 

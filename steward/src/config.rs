@@ -34,7 +34,7 @@ pub(crate) struct Config {
     pub(crate) delivery: DeliveryConfig,
     /// What may run here, and within which limits.
     pub(crate) methods: MethodsConfig,
-    /// How long ended messages are kept.
+    /// How long ended messages are kept, and how many there may be that have not ended.
     pub(crate) store: StoreConfig,
     /// Where it can be asked for metrics and profiles.
     pub(crate) listen: ListenConfig,
@@ -108,6 +108,8 @@ pub(crate) struct StoreConfig {
     pub(crate) keep: Option<Duration>,
     /// And the newest of them only while all take less than so many bytes; `None` is without limit.
     pub(crate) keep_size: Option<u64>,
+    /// Outgoing messages that may be outstanding; `None` is without limit.
+    pub(crate) max_outstanding: Option<u64>,
 }
 
 /// Where a node can be asked for metrics and profiles.
@@ -194,6 +196,7 @@ impl Config {
             store: StoreConfig {
                 keep: sources.one(&o::KEEP, units::duration_or_none)?,
                 keep_size: sources.one(&o::KEEP_SIZE, units::size_or_none)?,
+                max_outstanding: sources.one(&o::MAX_OUTSTANDING, count_or_none)?,
             },
             listen: ListenConfig {
                 metrics: sources.one(&o::PROM_HOST_AND_PORT, |text| listen(text, None))?,
@@ -255,6 +258,12 @@ fn retries(text: &str) -> Result<u32, String> {
 fn restart_limit(text: &str) -> Result<usize, String> {
     let limit = text.parse().ok().filter(|limit| (1..=RESTART_LIMIT_MAX).contains(limit));
     limit.ok_or_else(|| format!("must be a whole number from 1 to {RESTART_LIMIT_MAX}"))
+}
+
+fn count_or_none(text: &str) -> Result<Option<u64>, String> {
+    let count: u64 =
+        text.parse().map_err(|_| format!("must be a whole number from 0 (without limit) to {}", u64::MAX))?;
+    Ok(Some(count).filter(|count| *count > 0))
 }
 
 fn allow_rule(text: &str) -> Result<AllowRule, String> {

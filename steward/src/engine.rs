@@ -109,6 +109,12 @@ pub(crate) enum EngineError {
     /// The message was not taken.
     #[error("{0}")]
     Rejected(&'static str),
+    /// As many are outstanding as may be.
+    #[error(
+        "{0} messages from here have not ended, and no more may be outstanding (--max-outstanding): send it again when \
+         some have ended, or cancel some"
+    )]
+    Outstanding(u64),
     /// There is no such message.
     #[error("no message {0} is known here; `steward messages` lists those that are")]
     Unknown(MessageId),
@@ -320,6 +326,11 @@ impl Engine {
             Ok(known) => known,
             Err(error) => return respond(reply, Err(EngineError::Store(error.to_string().into()))),
         };
+        if let Some(most) = self.stats.full(turn.submitted.len())
+            && ids.iter().any(|id| !known.contains(id))
+        {
+            return respond(reply, Err(EngineError::Outstanding(most)));
+        }
         let mut new = Vec::with_capacity(messages.len());
         for message in messages {
             if !known.contains(&message.id) && turn.submitted.insert(message.id) {

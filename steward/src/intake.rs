@@ -74,13 +74,21 @@ pub(crate) enum IntakeError {
     #[error("{} of the messages can't be sent; the first is message {}: {}", .0.len(), .0.first().map_or(0, |fault| fault.index), .0.first().map_or("", |fault| &fault.error))]
     Invalid(Vec<Fault>),
     /// The engine did not take the rest. The first ones were accepted.
-    #[error("{error} ({} messages were accepted before that)", accepted.len())]
+    #[error("{error}{}", before(accepted))]
     Engine {
         /// The ids of those that were accepted, in order.
         accepted: Vec<MessageId>,
         /// Why it took no more.
         error: EngineError,
     },
+}
+
+/// How many were accepted before an error, if any.
+fn before(accepted: &[MessageId]) -> String {
+    match accepted.len() {
+        0 => String::new(),
+        many => format!(" (the first {many} messages were accepted before that)"),
+    }
 }
 
 impl Intake {

@@ -167,6 +167,14 @@ pub(crate) const KEEP_SIZE: Opt = Opt {
     help: "How much room ended messages and their outputs may take; the oldest go first; 0: without limit",
     takes: Takes::One,
 };
+pub(crate) const MAX_OUTSTANDING: Opt = Opt {
+    name: "maxOutstanding",
+    value: "N",
+    default: "10000000",
+    group: STORE_GROUP,
+    help: "How many messages from here may wait for their end; more are refused until some have ended; 0: without limit",
+    takes: Takes::One,
+};
 pub(crate) const PROM_HOST_AND_PORT: Opt = Opt {
     name: "promHostAndPort",
     value: "[HOST]:PORT",
@@ -229,6 +237,7 @@ pub(crate) const ALL: &[&Opt] = &[
     &MAX_OUTPUT,
     &KEEP,
     &KEEP_SIZE,
+    &MAX_OUTSTANDING,
     &PROM_HOST_AND_PORT,
     &PROFILING_PORT,
     &LOG_FORMAT,

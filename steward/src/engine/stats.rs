@@ -39,6 +39,8 @@ pub(crate) struct EngineStats {
     lanes: (AtomicU64, AtomicU64),
     /// Batches of effects that found their queue full and were dropped.
     pub(crate) effects_dropped: AtomicU64,
+    /// Outgoing messages that may be outstanding.
+    outbox_max: u64,
     room: Mutex<Room>,
 }
 
@@ -49,8 +51,9 @@ struct Room {
     stuck: Option<String>,
 }
 
-impl Default for EngineStats {
-    fn default() -> Self {
+impl EngineStats {
+    /// Nothing yet. So many messages may be outstanding.
+    pub(crate) fn new(outbox_max: Option<u64>) -> Self {
         Self {
             commits: Arc::default(),
             metrics: Metrics::new(),
@@ -60,6 +63,7 @@ impl Default for EngineStats {
             running: AtomicU64::new(0),
             lanes: Default::default(),
             effects_dropped: AtomicU64::new(0),
+            outbox_max: outbox_max.unwrap_or(u64::MAX),
             room: Mutex::default(),
         }
     }
@@ -119,6 +123,12 @@ impl EngineStats {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// The limit of outstanding messages, where it is reached with so many that are about to be accepted.
+    pub(crate) fn full(&self, more: usize) -> Option<u64> {
+        let open = self.outbox.load(Ordering::Relaxed).saturating_add(more as u64);
+        (open >= self.outbox_max).then_some(self.outbox_max)
+    }
+
     /// What waits and runs now.
     pub(crate) fn queues(&self) -> Queues {
         Queues {
@@ -155,10 +165,9 @@ fn little_room(dir: &Path) -> Option<String> {
     let reserve = RESERVE_BYTES.min(all / RESERVE_PART);
     (free < reserve).then(|| {
         format!(
-            "the file system of {} has {} KiB left, less than the {} KiB that steward keeps for messages that it has \
-             accepted; make room and send again",
+            "the file system of {} has less than the {} KiB left that steward keeps for messages that it has accepted; \
+             make room and send again",
             dir.display(),
-            free / 1024,
             reserve / 1024
         )
     })

@@ -69,7 +69,7 @@ pub(super) async fn assemble(
     let lock = DirLock::take(dir, &config.node.name)?;
     let opened = open(config)?;
     let supervisor = Supervisor::new(Rule { failures_max: config.node.restart_limit, ..Rule::NODE });
-    let stats = Arc::new(EngineStats::default());
+    let stats = Arc::new(EngineStats::new(config.store.max_outstanding));
     let outbox = opened.snapshot.out_lanes.iter().map(|(_, behind)| behind.messages).sum();
     stats.start(opened.store.commits(), outbox, opened.snapshot.inbox.len() as u64);
     let (inputs, taken) = mpsc::channel(INPUTS_MAX);
