@@ -5,11 +5,14 @@
 //! It measures and never judges: a figure that falls short of its aim is shown as such, and is no error.
 
 mod backlog;
+mod crowd;
+mod flood;
 mod idle;
 mod latency;
 mod limits;
 mod load;
 mod machine;
+mod outputs;
 mod report;
 mod socket;
 mod usage;
@@ -31,6 +34,9 @@ pub(super) struct Bench {
     /// Only these measures
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<Measure>,
+    /// Also the measures of load
+    #[arg(long)]
+    load: bool,
     /// Fewer messages: a minute in place of several, and less certain
     #[arg(long)]
     quick: bool,
@@ -63,6 +69,19 @@ enum Measure {
     Burst,
     /// A million messages for a node that is absent: accepting, memory, restart, draining
     Million,
+    /// Load: ten messages for each of 10,000 absent nodes, some of which come
+    LoadAbsent,
+    /// Load: 200 MB of output from each of 20 nodes at once
+    LoadOutputs,
+    /// Load: 50,000 messages in one write to inmsg.txt, and the latency of other lanes meanwhile
+    LoadFlood,
+}
+
+impl Measure {
+    /// Whether it is of interest only to who wants it: it takes minutes, and says nothing about ordinary use.
+    fn is_load(self) -> bool {
+        matches!(self, Self::LoadAbsent | Self::LoadOutputs | Self::LoadFlood)
+    }
 }
 
 /// How much is measured.
@@ -84,7 +103,7 @@ impl Verb for Bench {
     const MORE: &'static str = "\
 Starts a nats-server ($NATS_SERVER_BIN, PATH or .tools/nats-server) and nodes of its own, on loopback and in a temporary
 folder; touches no other node. It takes some minutes and 3 GiB of disk (--quick: a minute and 0.5 GiB), and removes
-everything at its end, also on Ctrl-C. Other work on the machine shows in the figures and in the limits beside them.
+everything at its end, also on Ctrl-C. The measures of load (--load, or by name) take minutes and 10 GiB more. Other work on the machine shows in the figures and in the limits beside them.
 
 Examples:
   steward bench
@@ -125,7 +144,11 @@ impl Bench {
         let scale = Scale { quick: self.quick };
         let mut is_whole = true;
         for measure in Measure::value_variants() {
-            if !self.only.is_empty() && !self.only.contains(measure) {
+            let is_wanted = match &*self.only {
+                [] => self.load || !measure.is_load(),
+                only => only.contains(measure),
+            };
+            if !is_wanted {
                 continue;
             }
             output::note(&format!("measuring: {}", help(*measure)));
@@ -158,6 +181,9 @@ async fn take(measure: Measure, fleet: &Fleet, scale: Scale) -> anyhow::Result<V
         Measure::Idle => idle::idle(fleet, scale).await,
         Measure::Burst => load::burst(fleet).await,
         Measure::Million => backlog::measure(fleet, scale).await,
+        Measure::LoadAbsent => crowd::measure(fleet).await,
+        Measure::LoadOutputs => outputs::measure(fleet).await,
+        Measure::LoadFlood => flood::measure(fleet).await,
     }
 }
 

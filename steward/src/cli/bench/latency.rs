@@ -53,7 +53,7 @@ pub(super) async fn measure(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<F
 }
 
 /// One command, from the request until its end is told.
-async fn command(socket: &mut Socket, to: &Node) -> anyhow::Result<Duration> {
+pub(super) async fn command(socket: &mut Socket, to: &Node) -> anyhow::Result<Duration> {
     let argv = serde_json::to_string(ECHO)?;
     let message = format!(
         r#"[{{"toNode":"{}","data":{argv},"commandOrEvent":"CommandACK","method":"ShellCommand"}}]"#,

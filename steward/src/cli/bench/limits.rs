@@ -26,6 +26,11 @@ const IN_FLIGHT: u64 = 1000;
 /// Rows of one transaction when the store is measured.
 const STORE_BATCH: usize = 1000;
 
+/// What is written when the disk is measured: so many blocks of so many bytes.
+const WRITING_BLOCK_BYTES: usize = 1 << 20;
+/// See [`WRITING_BLOCK_BYTES`].
+const WRITING_BLOCKS: usize = 1000;
+
 /// Requests a second that the broker carries between two bare clients, 1000 in flight, 200 bytes each way.
 pub(super) async fn round_trips(fleet: &Fleet, scale: Scale) -> anyhow::Result<Limit> {
     let (asking, answering) = clients(fleet).await?;
@@ -140,6 +145,24 @@ pub(super) async fn sync(fleet: &Fleet) -> anyhow::Result<Limit> {
         Ok(percentile(&mut times, 50))
     });
     Ok(Limit::new("append and fdatasync", time.await?, Unit::Milliseconds))
+}
+
+/// Bytes a second that the disk takes and syncs, written in one go.
+pub(super) async fn writing(fleet: &Fleet) -> anyhow::Result<Limit> {
+    let path = fleet.folder().join("writing");
+    let rate = blocking(move || {
+        let mut file = File::create(&path)?;
+        let block = vec![b'x'; WRITING_BLOCK_BYTES];
+        let clock = Clock::start();
+        for _ in 0..WRITING_BLOCKS {
+            file.write_all(&block)?;
+        }
+        file.sync_data()?;
+        let took = clock.elapsed();
+        std::fs::remove_file(&path)?;
+        Ok((WRITING_BLOCK_BYTES * WRITING_BLOCKS) as f64 / 1e6 / took.as_secs_f64())
+    });
+    Ok(Limit::new("the disk alone: writes and syncs", rate.await?, Unit::MegabytesPerSecond))
 }
 
 /// What the store alone does, durably and in batches.

@@ -20,6 +20,8 @@ pub(super) enum Unit {
     Microseconds,
     /// 1,000,000 bytes.
     Megabytes,
+    /// 1,000,000 bytes in a second.
+    MegabytesPerSecond,
     /// Hundredths of one core.
     Percent,
 }
@@ -31,6 +33,7 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Microseconds => "µs",
             Self::Megabytes => "MB",
+            Self::MegabytesPerSecond => "MB/s",
             Self::Percent => "%",
         }
     }
@@ -147,7 +150,7 @@ impl Figure {
     /// `1 : 2.9` is a figure that is 2.9 times worse than the limit.
     fn shown_limit(&self, limit: &Limit) -> String {
         let worse = match self.unit {
-            Unit::PerSecond => limit.value / self.value,
+            Unit::PerSecond | Unit::MegabytesPerSecond => limit.value / self.value,
             _ => self.value / limit.value,
         };
         format!("{} {} (1 : {worse:.2})", limit.unit.show(limit.value), limit.name)

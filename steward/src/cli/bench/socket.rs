@@ -76,6 +76,19 @@ impl Socket {
         anyhow::bail!("the node stopped telling about {id} before it had ended")
     }
 
+    /// The length and the BLAKE3 hash of an answer, which may be larger than memory.
+    pub(super) async fn hash(&mut self, path: &str) -> anyhow::Result<(u64, blake3::Hash)> {
+        let mut body = self.request(Method::GET, path, Bytes::new()).await?.into_body();
+        let (mut length, mut hasher) = (0, blake3::Hasher::new());
+        while let Some(frame) = body.frame().await {
+            if let Ok(bytes) = frame?.into_data() {
+                length += bytes.len() as u64;
+                hasher.update(&bytes);
+            }
+        }
+        Ok((length, hasher.finalize()))
+    }
+
     async fn read<T: DeserializeOwned>(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<T> {
         let answer = async {
             let response = self.request(method, path, body).await?;
