@@ -16,6 +16,7 @@ mod harness;
 mod hostile;
 mod input_file;
 mod lessons;
+mod load;
 mod memory;
 mod observability;
 mod output;
