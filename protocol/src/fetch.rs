@@ -33,8 +33,8 @@ pub(crate) struct Fetch {
     piece: u64,
     /// When the last piece was asked for.
     since: Mono,
-    /// Whether nobody could be asked when it was time to.
-    held_up: bool,
+    /// Whom it was asked of; none if nobody could be asked when it was time to.
+    asked: Option<Incarnation>,
     /// How often the hash did not match.
     broken: u32,
     /// Whether it is among those under way.
@@ -92,7 +92,7 @@ impl Fetches {
             asked_to: 0,
             piece: FETCH_BYTES_START,
             since: ctx.now.mono,
-            held_up: false,
+            asked: None,
             broken: 0,
             active: false,
         };
@@ -144,19 +144,28 @@ impl Fetches {
             fetch.have = None;
             fetch.open(id, ctx);
         } else {
-            fetch.held_up = true;
+            fetch.asked = None;
         }
     }
 
     /// Our link is gone, and with it what was on its way.
     pub(crate) fn link_down(&mut self) {
-        self.all.values_mut().for_each(|fetch| fetch.held_up = true);
+        self.all.values_mut().for_each(|fetch| fetch.asked = None);
     }
 
-    /// We speak with the peer again: what could not be asked for is asked for now.
+    /// The peer has a new link: what was on its way from it is gone.
+    pub(crate) fn link_lost(&mut self, peer: usize) {
+        let from_peer = self.all.values_mut().filter(|fetch| fetch.source.peer == peer);
+        from_peer.for_each(|fetch| fetch.asked = None);
+    }
+
+    /// We speak with the peer again: what could not be asked for, or was asked of a process that is gone, is asked for now.
     pub(crate) fn resume(&mut self, peer: usize, live: Option<Incarnation>, ctx: &mut Ctx) {
-        let held_up = self.all.values_mut().filter(|fetch| fetch.source.peer == peer && fetch.active && fetch.held_up);
-        for fetch in held_up.filter(|fetch| fetch.have.is_some()) {
+        let in_vain =
+            self.all.values_mut().filter(|fetch| fetch.source.peer == peer && fetch.active && fetch.asked != live);
+        let is_short =
+            |fetch: &&mut Fetch| fetch.have.is_some_and(|have| have < fetch.outcome.stream(fetch.stream).len);
+        for fetch in in_vain.filter(is_short) {
             fetch.ask(live, ctx);
         }
     }
@@ -249,7 +258,7 @@ impl Fetch {
         let len = self.piece.min(self.outcome.stream(stream).len - offset);
         self.asked_to = offset + len;
         self.since = ctx.now.mono;
-        self.held_up = live.is_none();
+        self.asked = live;
         if live.is_some() {
             ctx.control(&self.source.name, live, Control::Ask { ticket, stream, offset, len });
         }

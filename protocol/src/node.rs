@@ -283,6 +283,9 @@ impl Node {
         let Some(peer) = self.peers.get(&hello.from) else {
             return self.ctx.report(Report::Dropped { peer: hello.from.clone(), why: "too many nodes" });
         };
+        if hello.occasion == Occasion::Up {
+            self.fetches.link_lost(peer);
+        }
         let wanted = self.wanted(peer);
         let change = self.peers.hello(peer, hello, wanted, &mut self.ctx);
         self.changed(peer, change);

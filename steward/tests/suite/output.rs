@@ -1,8 +1,10 @@
 //! Outputs of every size and kind come back whole, or are marked as cut (L10).
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::harness::{Fleet, eventually, shell, with};
+use crate::harness::{Fleet, eventually, shell, until, with};
 
 /// L10: ten megabytes come back in pieces, the command runs once, and nobody waits for it.
 #[test]
@@ -48,6 +50,24 @@ fn a_transfer_goes_on_after_either_side_or_the_broker_was_killed() {
         let blobs = std::fs::read_dir(ship1.dir().join("blobs")).into_iter().flatten().count();
         (blobs == 0).then_some(())
     });
+}
+
+/// A piece that was asked of a process that is gone is asked of the next one at once, and not when the time for it is over.
+#[test]
+fn a_transfer_goes_on_at_once_when_its_receiver_is_back() {
+    let fleet = Fleet::new();
+    let (central, mut ship1) = (fleet.node("central"), fleet.node("ship1"));
+    for _ in 0..3 {
+        let id = central.send(&shell("ship1", "seq 10000000 | head -c 30000000"));
+        central.awaits(&id, "fetching");
+        ship1.kill();
+        ship1.start();
+        let message = until(Duration::from_secs(8), "the rest comes before a piece would be given up", || {
+            let message = central.show(&id);
+            if message["state"] == "done" { Ok(message) } else { Err(message["history"].to_string()) }
+        });
+        assert_eq!(message["stdoutBytes"], 30_000_000);
+    }
 }
 
 #[test]
