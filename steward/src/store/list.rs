@@ -218,9 +218,10 @@ fn add_inbox(
     if added.is_empty() {
         return Ok(());
     }
-    // What this node sends to itself is in both; the outbox knows more.
-    let known: HashSet<String> = views.iter().map(|view| view.id.clone()).collect();
-    views.extend(added.into_iter().filter(|view| !known.contains(&view.id)));
+    // What this node sends to itself is in both; the outbox knows more. The same id from another node is another message.
+    let key = |view: &MessageView| (view.id.clone(), view.from_node.clone());
+    let known: HashSet<_> = views.iter().map(key).collect();
+    views.extend(added.into_iter().filter(|view| !known.contains(&key(view))));
     // Times in RFC 3339 and UUIDv7 sort as text.
     views.sort_by(|a, b| (&b.created_at, &b.id).cmp(&(&a.created_at, &a.id)));
     views.truncate(limit);

@@ -29,6 +29,14 @@ fn progress(id: u128, state: State) -> Write {
     Write::Progress { id: MessageId(id), state, attempts: 1, history: Vec::new() }
 }
 
+/// A message of a node that uses an id of ours.
+fn mistaken_id(ticket: u64, id: u128) -> Write {
+    let mut message = message(id, "central");
+    message.from = NodeName::new("ship9").unwrap();
+    let state = InState::Stored;
+    Write::Accept(InboxRow { ticket: Ticket(ticket), epoch: Epoch(1), seq: Seq(2), prev: Seq(0), message, state })
+}
+
 /// Messages 1 to 8: odd ones to ship1, even ones to ship2; 1 and 2 are done, 3 failed, 4 runs, 5 was sent.
 fn fleet(dir: &Path) -> Store {
     let mut store = Store::open(dir).unwrap();
@@ -115,6 +123,11 @@ fn what_waits_in_the_inbox_is_listed_too() {
     let found = reader.list(&timed_out).unwrap();
     assert_eq!((ids(&found), found[0].reason.as_deref()), (vec![22], Some("too slow")));
     assert_eq!(ids(&reader.list(&Filter { node: Some("ship9".into()), ..newest(5) }).unwrap()), [22, 21, 20]);
+    store.commit(&[mistaken_id(5, 7)]).unwrap();
+    let both = reader.list(&newest(6)).unwrap().into_iter().filter(|view| ids(std::slice::from_ref(view)) == [7]);
+    let mut senders: Vec<String> = both.map(|view| view.from_node).collect();
+    senders.sort();
+    assert_eq!(senders, ["central", "ship9"], "one id, two messages: neither hides the other");
     let shown = reader.show(MessageId(21)).unwrap().unwrap();
     assert_eq!((shown.from_node.as_str(), shown.state.as_str(), shown.history.len()), ("ship9", "running", 1));
 }
