@@ -247,7 +247,7 @@ fn root() -> PathBuf {
 /// Every Rust file of the workspace's packages, with its path from the root.
 fn source_files() -> Vec<SourceFile> {
     let mut files = Vec::new();
-    for package in ["protocol", "sim", "steward"] {
+    for package in ["protocol", "sim", "steward", "chaos"] {
         collect(&root().join(package), &mut files);
     }
     files

@@ -9,14 +9,16 @@ use std::time::Duration;
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
-/// Status and body of an answer.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+/// An answer.
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body as it came.
+    pub body: Vec<u8>,
 }
 
 /// Asks a node through its socket.
-pub(super) fn socket(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+pub fn socket(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Answer> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     exchange(stream, method, path, body)
@@ -24,12 +26,17 @@ pub(super) fn socket(socket: &Path, method: &str, path: &str, body: &str) -> io:
 
 /// What lies at `http://ADDRESS/PATH`.
 #[track_caller]
-pub(crate) fn get(address: &str, path: &str) -> Vec<u8> {
-    let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("nobody listens at {address}: {error}"));
-    stream.set_read_timeout(Some(ANSWER_LIMIT)).unwrap();
-    let answer = exchange(stream, "GET", path, "").unwrap();
+pub fn get(address: &str, path: &str) -> Vec<u8> {
+    let answer = request(address, path).unwrap_or_else(|error| panic!("http://{address}{path}: {error}"));
     assert_eq!(answer.status, 200, "{address}{path}: {}", String::from_utf8_lossy(&answer.body));
     answer.body
+}
+
+/// The same for whoever can go on without it.
+pub fn request(address: &str, path: &str) -> io::Result<Answer> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    exchange(stream, "GET", path, "")
 }
 
 fn exchange(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> io::Result<Answer> {

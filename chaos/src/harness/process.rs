@@ -20,38 +20,40 @@ const RUN_LIMIT: Duration = Duration::from_secs(60);
 
 /// A port of the loopback interface that nobody else is given, also while nobody listens on it: a socket is bound to
 /// it that shares it with whoever names it, and with nobody who asks for any.
-pub(crate) struct Port {
+pub struct Port {
     number: u16,
     _socket: TcpSocket,
 }
 
 impl Port {
-    pub(crate) fn reserve() -> Self {
+    /// One that is free now.
+    pub fn reserve() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         Self { number: socket.local_addr().unwrap().port(), _socket: socket }
     }
 
-    pub(crate) fn number(&self) -> u16 {
+    /// Its number.
+    pub fn number(&self) -> u16 {
         self.number
     }
 
     /// `127.0.0.1:PORT`.
-    pub(crate) fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.number)
     }
 }
 
 /// A process that is killed when it is dropped.
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     child: Child,
 }
 
 impl Process {
     /// Starts it; what it prints goes to the log file `NAME.log` of its fleet.
-    pub(crate) fn start(name: &str, fleet: &Path, command: &mut Command) -> Self {
+    pub fn start(name: &str, fleet: &Path, command: &mut Command) -> Self {
         let log = fs::File::options().create(true).append(true).open(fleet.join(format!("{name}.log"))).unwrap();
         let child = command
             .env(MARK, fleet)
@@ -63,27 +65,29 @@ impl Process {
         Self { name: name.to_owned(), child }
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Its number.
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(pid(self.child.id()), signal).unwrap();
     }
 
     /// Ends it at once, as a power cut would.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
     /// Waits until it ends by itself.
-    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("{} ends", self.name);
         until(limit, &what, || self.ended().ok_or_else(String::new))
     }
@@ -92,13 +96,14 @@ impl Process {
 /// A process that has not begun: it waits for a line on its standard input, so that somebody can look at it from its
 /// first step on, and then runs its command. Whoever has it ends it.
 #[cfg(target_arch = "x86_64")]
-pub(crate) struct Held {
-    pub(crate) child: Child,
+pub struct Held {
+    /// The shell that waits, and becomes the command.
+    pub child: Child,
 }
 
 /// Has a command wait; what it prints goes to the log file `NAME.log` of its fleet.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn hold(name: &str, fleet: &Path, command: &Command) -> Held {
+pub fn hold(name: &str, fleet: &Path, command: &Command) -> Held {
     let log = fs::File::options().create(true).append(true).open(fleet.join(format!("{name}.log"))).unwrap();
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"read go && exec "$0" "$@""#]).arg(command.get_program()).args(command.get_args());
@@ -126,24 +131,26 @@ impl Drop for Process {
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub struct Ran {
     /// The exit code; 128 and the signal's number if there is none.
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said beside.
+    pub stderr: String,
 }
 
 impl Ran {
     /// The same, if it ended well.
     #[track_caller]
-    pub(crate) fn ok(self) -> Self {
+    pub fn ok(self) -> Self {
         assert_eq!(self.code, 0, "it should have ended well: {self:#?}");
         self
     }
 }
 
 /// Runs a command to its end.
-pub(crate) fn run(fleet: &Path, command: &mut Command) -> Ran {
+pub fn run(fleet: &Path, command: &mut Command) -> Ran {
     let mut child =
         command.env(MARK, fleet).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let reader = |mut stream: Box<dyn Read + Send>| {
@@ -168,7 +175,7 @@ pub(crate) fn code(status: ExitStatus) -> i32 {
 
 /// Processes with the mark of this fleet, and their command lines. Those that have ended, and wait to be looked at by
 /// whoever started them, do not count.
-pub(crate) fn marked(fleet: &Path) -> Vec<(u32, String)> {
+pub fn marked(fleet: &Path) -> Vec<(u32, String)> {
     let mark = format!("{MARK}={}", fleet.display()).into_bytes();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -183,13 +190,13 @@ pub(crate) fn marked(fleet: &Path) -> Vec<(u32, String)> {
 }
 
 /// Who started a process.
-pub(crate) fn parent(id: u32) -> Option<u32> {
+pub fn parent(id: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// Ends a process that a node has started.
-pub(crate) fn kill(id: u32) {
+pub fn kill(id: u32) {
     rustix::process::kill_process(pid(id), Signal::KILL).unwrap();
 }
 

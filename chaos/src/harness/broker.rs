@@ -12,29 +12,29 @@ use super::eventually;
 use super::process::{Port, Process};
 
 /// A nats-server that can be started, stopped and frozen; always on the same port.
-pub(crate) struct Broker {
+pub struct Broker {
     fleet: PathBuf,
     port: Port,
     process: Mutex<Option<Process>>,
 }
 
 impl Broker {
-    pub(super) fn new(fleet: &Path) -> Self {
+    pub(crate) fn new(fleet: &Path) -> Self {
         Self { fleet: fleet.to_owned(), port: Port::reserve(), process: Mutex::new(None) }
     }
 
     /// `127.0.0.1:PORT`.
-    pub(crate) fn address(&self) -> String {
+    pub fn address(&self) -> String {
         self.port.address()
     }
 
     /// What is to stand in its configuration file from the next start on.
-    pub(crate) fn configure(&self, lines: &str) {
+    pub fn configure(&self, lines: &str) {
         fs::write(self.config(), lines).unwrap();
     }
 
     /// Starts it and waits until it takes connections.
-    pub(crate) fn start(&self) {
+    pub fn start(&self) {
         let mut command = Command::new(binary());
         command.args(["--addr", "127.0.0.1", "--port", &self.port.number().to_string()]);
         if self.config().exists() {
@@ -52,12 +52,24 @@ impl Broker {
     }
 
     /// Kills it: connections break, nothing is said before.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.process.lock().unwrap().take().unwrap().kill();
     }
 
+    /// Whether it has not ended.
+    pub fn runs(&self) -> bool {
+        self.process.lock().unwrap().as_mut().is_some_and(|process| process.ended().is_none())
+    }
+
+    /// Sends it a signal, if it runs.
+    pub fn signal(&self, signal: Signal) {
+        if self.runs() {
+            self.process.lock().unwrap().as_ref().unwrap().signal(signal);
+        }
+    }
+
     /// While it is stopped: waits until its nodes have tried so many times to connect, in vain.
-    pub(crate) fn is_knocked_at(&self, times: usize) {
+    pub fn is_knocked_at(&self, times: usize) {
         let door = TcpListener::bind(self.address()).unwrap();
         door.set_nonblocking(true).unwrap();
         let mut count = 0;
@@ -68,12 +80,12 @@ impl Broker {
     }
 
     /// Connections stay open, and nothing comes through them.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.process.lock().unwrap().as_ref().unwrap().signal(Signal::STOP);
     }
 
     /// It goes on.
-    pub(crate) fn thaw(&self) {
+    pub fn thaw(&self) {
         self.process.lock().unwrap().as_ref().unwrap().signal(Signal::CONT);
     }
 
@@ -83,7 +95,7 @@ impl Broker {
 }
 
 /// The nats-server of this machine, as `scripts/nats-server` finds it.
-pub(crate) fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(chosen) = std::env::var_os("NATS_SERVER_BIN") {
         return chosen.into();
     }

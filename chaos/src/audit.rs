@@ -1,0 +1,97 @@
+//! Looks at what is left of a world when everything has come to its end, and compares it with what was promised.
+//!
+//! It knows what was handed in, what every node shows, and what really happened: the files that commands wrote to. It asks
+//! from outside only, as an operator would.
+
+mod closing;
+mod effects;
+mod evidence;
+mod order;
+mod outputs;
+mod states;
+mod views;
+
+use std::collections::BTreeMap;
+
+use crate::ledger::Fate;
+use crate::submit::Submission;
+use crate::world::World;
+use evidence::Evidence;
+
+pub(crate) use evidence::{tag_of, what_is_open};
+
+/// What the audit counted, and what it found wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Audited {
+    /// Messages that were accepted.
+    pub(crate) messages: u64,
+    /// Commands and events that were carried out.
+    pub(crate) executions: u64,
+    /// Bytes of outputs that were compared.
+    pub(crate) bytes: u64,
+    /// Messages that were accepted and are not there, or never end, or end as what they can't have become.
+    pub(crate) lost: u64,
+    /// Messages that were carried out twice, or accepted twice.
+    pub(crate) twice: u64,
+    /// Everything else that is wrong.
+    pub(crate) other: u64,
+    /// Messages by their final state.
+    pub(crate) states: BTreeMap<String, u64>,
+    /// Messages by what they are.
+    pub(crate) kinds: BTreeMap<&'static str, u64>,
+    /// What is not as one would wish, and is declared: by the limit of the promise that it falls under.
+    pub(crate) excused: BTreeMap<&'static str, u64>,
+    /// Everything that is wrong, in words.
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Audited {
+    fn lost(&mut self, what: impl Into<String>) {
+        self.lost += 1;
+        self.wrong.push(format!("lost: {}", what.into()));
+    }
+
+    fn twice(&mut self, what: impl Into<String>) {
+        self.twice += 1;
+        self.wrong.push(format!("twice: {}", what.into()));
+    }
+
+    fn other(&mut self, what: impl Into<String>) {
+        self.other += 1;
+        self.wrong.push(what.into());
+    }
+
+    fn excuse(&mut self, limit: &'static str) {
+        *self.excused.entry(limit).or_default() += 1;
+    }
+}
+
+/// The audit of a world. `settled` says what had not come to its end when the time was over.
+pub(crate) fn audit(
+    world: &mut World<'_>,
+    submissions: &[Submission],
+    fates: &[Fate],
+    settled: Result<(), String>,
+) -> Audited {
+    let mut audited = Audited::default();
+    for wrong in std::mem::take(&mut world.wrong) {
+        audited.other(wrong);
+    }
+    if let Err(open) = settled {
+        audited.lost(format!("not everything has come to its end: {open}"));
+    }
+    let evidence = match Evidence::gather(world, fates) {
+        Ok(evidence) => evidence,
+        Err(error) => {
+            audited.other(format!("a node can't be asked any more: {error:#}"));
+            return audited;
+        }
+    };
+    states::check(world, &evidence, &mut audited);
+    effects::check(world, &evidence, &mut audited);
+    order::check(world, &evidence, submissions, &mut audited);
+    outputs::check(world, &evidence, &mut audited);
+    views::check(world, &evidence, &mut audited);
+    closing::check(world, &evidence, &mut audited);
+    audited
+}

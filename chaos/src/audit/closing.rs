@@ -1,0 +1,107 @@
+//! Once more through every lane, when everything is over: nobody is stuck, and the metrics count what the list shows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+
+use super::Audited;
+use super::evidence::{Evidence, ask, metrics};
+use crate::harness::{self, event, shell, with};
+use crate::submit::socket_of;
+use crate::world::{Machine, World};
+
+/// How long a command to a node that is there may take on a machine that is busy.
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audited) {
+    for (machine, messages) in world.machines.iter().zip(&evidence.lists) {
+        // Counters begin anew with each process.
+        if machine.past.starts == 1 && !machine.past.disk_trouble {
+            counts_the_same(machine, messages, audited);
+        }
+    }
+    if let Err(error) = once_more(world, audited) {
+        audited.lost(format!("in the end: {error:#}"));
+    }
+}
+
+/// The metrics of a node that was never restarted say what its list says.
+fn counts_the_same(machine: &Machine<'_>, messages: &[Value], audited: &mut Audited) {
+    let mut listed: BTreeMap<String, u64> = BTreeMap::new();
+    for message in messages.iter().filter(|message| message["fromNode"] == machine.name) {
+        *listed.entry(message["state"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    match metrics(machine) {
+        Ok(metrics) => {
+            let counted = ended(&metrics, "out");
+            if counted != listed {
+                audited.other(format!("{}'s metrics say {counted:?}, and its list {listed:?}", machine.name));
+            }
+        }
+        Err(error) => audited.other(format!("{error:#}")),
+    }
+}
+
+/// Messages that have ended, by state, without those of which there are none.
+fn ended(metrics: &BTreeMap<String, f64>, direction: &str) -> BTreeMap<String, u64> {
+    let (name, direction) = ("steward_messages_ended_total{", format!("direction=\"{direction}\""));
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    for (labels, count) in metrics.iter().filter(|(labels, _)| labels.starts_with(name) && labels.contains(&direction))
+    {
+        let state = labels.split("state=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+        if *count > 0.0 {
+            *counted.entry(state.to_owned()).or_default() += *count as u64;
+        }
+    }
+    counted
+}
+
+/// A command and an event to each ship, and an event from each: all of them are done, and counted once at either end.
+fn once_more(world: &World<'_>, audited: &mut Audited) -> anyhow::Result<()> {
+    let central = &world.machines[0];
+    let before = world.machines.iter().map(metrics).collect::<Result<Vec<_>, _>>()?;
+    let mut sent: Vec<(usize, String)> = Vec::new();
+    for ship in &world.machines[1..] {
+        let command = with(shell(&ship.name, ""), json!({ "data": ["true"] }));
+        sent.push((0, send(central, &command)?));
+        sent.push((0, send(central, &event(&ship.name, "TextLogging", &["the end"]))?));
+    }
+    for (index, ship) in world.machines.iter().enumerate().skip(1) {
+        sent.push((index, send(ship, &event(&central.name, "TextLogging", &["the end"]))?));
+    }
+    for (sender, id) in &sent {
+        let mut last = Value::Null;
+        let ended = harness::within(LIMIT, || {
+            last = ask(&world.machines[*sender], &format!("/v1/messages/{id}")).ok()?;
+            last["finishedAt"].is_string().then_some(())
+        });
+        ensure!(ended.is_some() && last["state"] == "done", "a last message is not done: {last}");
+    }
+    let ships = world.machines.len() as u64 - 1;
+    for (index, machine) in world.machines.iter().enumerate() {
+        // Central sends two to each ship and gets one of each; a ship sends one and gets two.
+        let (out, inward) = if index == 0 { (2 * ships, ships) } else { (1, 2) };
+        for (direction, wanted) in [("out", out), ("in", inward)] {
+            let done = |metrics: &BTreeMap<String, f64>| ended(metrics, direction).get("done").copied().unwrap_or(0);
+            let mut more = 0;
+            let counted = harness::within(LIMIT, || {
+                more = done(&metrics(machine).ok()?) - done(&before[index]);
+                (more == wanted).then_some(())
+            });
+            if counted.is_none() {
+                audited.other(format!("{} counts {more} more done ({direction}) instead of {wanted}", machine.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn send(machine: &Machine<'_>, message: &Value) -> anyhow::Result<String> {
+    let body = json!([message]).to_string();
+    let answer = harness::socket(&socket_of(machine.node.dir()), "POST", "/v1/messages", &body)?;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let ids: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
+    ids["ids"][0].as_str().map(str::to_owned).with_context(|| format!("{} does not take it: {text}", machine.name))
+}

@@ -1,0 +1,122 @@
+//! Directories that are gone, or older than they were.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{Fault, Struck, nothing};
+use crate::audit::tag_of;
+use crate::world::World;
+
+/// The directory is gone.
+pub(super) const GONE: Fault = Fault {
+    name: "store-gone",
+    does: "a ship's directory is deleted while it is down",
+    prepare: nothing,
+    strike: |world, dice| {
+        let (ship, kill) = (world.a_ship(dice), dice.chance(50));
+        let name = world.machines[ship].name.clone();
+        world.with_stopped(ship, kill, |world, ship| {
+            world.keep_text_log(ship);
+            world.machines[ship].past.store_gone += 1;
+            let emptied = empty(world.machines[ship].node.dir());
+            world.check(emptied, "deleting a directory");
+            world.tell("its directory is deleted");
+        })?;
+        Ok(name.into())
+    },
+};
+
+/// The directory is replaced by an older copy.
+pub(super) const RESTORED: Fault = Fault {
+    name: "store-restored",
+    does: "a ship's directory is copied while it is down, and that copy takes its place some time later",
+    prepare: nothing,
+    strike: |world, dice| {
+        let (ship, kill, later) = (world.a_ship(dice), dice.chance(50), dice.millis(300, 2500));
+        let name = world.machines[ship].name.clone();
+        world.with_stopped(ship, kill, move |world, ship| copy(world, ship, later))?;
+        Ok(Struck::Armed(format!("{name} is to be copied")))
+    },
+};
+
+/// Copies the directory of a ship that is down, and plans its return.
+fn copy(world: &mut World<'_>, ship: usize, later: std::time::Duration) {
+    let in_copy = in_inbox(world, ship);
+    let (machine, number) = (&world.machines[ship], world.chronicle.len());
+    let place = world.fleet.dir().join(format!("copy-{number}"));
+    let copied = fs::create_dir(&place).and_then(|()| copy_all(machine.node.dir(), &place));
+    world.check(copied, "copying a directory");
+    world.tell("its directory is copied");
+    world.later(later, move |world| {
+        let place = place.clone();
+        let again = world.with_stopped(ship, true, move |world, ship| {
+            world.keep_text_log(ship);
+            let machine = &mut world.machines[ship];
+            machine.past.store_restored += 1;
+            machine.past.in_copy.extend(in_copy);
+            let dir = machine.node.dir();
+            let restored = empty(dir).and_then(|()| copy_all(&place, dir));
+            world.check(restored, "restoring a directory");
+            world.tell("its directory is replaced by the copy");
+            world.count(RESTORED.name);
+        });
+        if let Err(why) = again {
+            world.tell(format_args!("the copy is not used: {why}"));
+        }
+    });
+}
+
+/// The tags of what has not ended in the inbox of a ship that is down.
+fn in_inbox(world: &World<'_>, ship: usize) -> Vec<String> {
+    let machine = &world.machines[ship];
+    let ran = machine.node.cli(&["messages", "--json", "--limit", "10000"]);
+    let messages = ran.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let open = messages.filter(|message| message["toNode"] == *machine.name && message["finishedAt"].is_null());
+    open.filter_map(|message| tag_of(&message)).collect()
+}
+
+/// Deletes everything in a folder.
+fn empty(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(path)?;
+        } else {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies everything in a folder but sockets.
+fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            fs::create_dir(&target)?;
+            copy_all(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+impl World<'_> {
+    /// Remembers what stands in a machine's text log before it goes with the directory.
+    pub(crate) fn keep_text_log(&mut self, index: usize) {
+        let machine = &mut self.machines[index];
+        let log = machine.node.read("textlogging.log");
+        machine.past.old_logs.push(log);
+    }
+
+    fn check(&mut self, result: io::Result<()>, what: &str) {
+        if let Err(error) = result {
+            self.wrong.push(format!("{what} failed, which is the tool's fault: {error}"));
+        }
+    }
+}
