@@ -14,6 +14,8 @@ use protocol::event::Ticket;
 use protocol::message::MessageId;
 use protocol::outcome::Stream;
 
+use crate::crash_points::{self, Point};
+
 /// The folder in the node's directory.
 const FOLDER: &str = "blobs";
 
@@ -213,7 +215,7 @@ impl Fetching {
         if self.whole || offset != self.have {
             return Ok(self.have);
         }
-        if let Err(error) = self.file.write_all(bytes) {
+        if let Err(error) = crash_points::write_all(Point::InChunk, &mut self.file, bytes) {
             // Part of it may be there: the file is cut back to what we have told.
             self.file.set_len(self.have)?;
             return Err(error);
@@ -254,8 +256,11 @@ impl Fetching {
 
 /// Gives a file its name so that it is there, whole, after a power cut.
 fn publish(file: &File, part: &Path, path: &Path) -> io::Result<()> {
+    crash_points::sync();
     file.sync_all()?;
+    crash_points::reach(Point::BeforeRename);
     fs::rename(part, path)?;
+    crash_points::reach(Point::AfterRename);
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use protocol::time::{Mono, Now, Wall};
 
+use crate::crash_points;
+
 /// Both clocks of this machine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
@@ -33,7 +35,8 @@ impl Clock {
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(crate) fn wall() -> Wall {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Wall(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    Wall(millis.saturating_add_signed(crash_points::clock_offset_ms()))
 }
 
 /// `at` in RFC 3339, UTC, with milliseconds, as it stands in JSON.

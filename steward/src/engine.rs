@@ -257,6 +257,7 @@ impl Engine {
                 prune_at = self.clock.elapsed() + self.prune();
             }
         }
+        self.log.add(&[]);
         self.store.close();
         if let Some(done) = stopped
             && done.send(()).is_err()
@@ -448,8 +449,9 @@ impl Engine {
         std::future::pending().await
     }
 
-    /// Cleans up a little. Answers with the pause until the next time.
+    /// Writes what the message log had no room for, and cleans up a little. Answers with the pause until the next time.
     fn prune(&mut self) -> Duration {
+        self.log.add(&[]);
         let pruned = match self.store.prune(&self.retention, crate::clock::wall()) {
             Ok(pruned) => pruned,
             Err(error) => {

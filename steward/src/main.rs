@@ -48,6 +48,8 @@ mod logging;
 
 mod clock;
 
+mod crash_points;
+
 fn main() -> std::process::ExitCode {
     // Those that watch over others are this program once more, but without anything that they don't need.
     let verb = std::env::args_os().nth(1).unwrap_or_default();

@@ -190,6 +190,7 @@ fn start_engine(
     let run = move || {
         // Dropped on a panic as well, so that the node never goes on without its engine.
         let _guard = ended.drop_guard();
+        crate::crash_points::plant();
         died::guarded(&dir, || runtime.block_on(engine.run()));
     };
     thread.spawn(run).context("the engine's thread can't be started")

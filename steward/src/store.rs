@@ -45,6 +45,8 @@ pub(crate) use self::prune::{Pruned, Retention};
 pub(crate) use self::reader::Reader;
 pub(crate) use self::show::Place;
 
+use crate::crash_points::{self, Point, reach};
+
 use self::batch::Batch;
 use self::meta::Meta;
 use self::names::{Interned, Names};
@@ -110,8 +112,10 @@ impl Store {
         if writes.is_empty() {
             return Ok(self.meta.commits);
         }
+        reach(Point::BeforeCommit);
         match self.transact(writes) {
             Ok(last_ticket) => {
+                reach(Point::AfterCommit);
                 self.names.keep();
                 self.lanes.keep();
                 self.meta.commits += 1;
@@ -151,6 +155,7 @@ impl Store {
             peers::put(&transaction, row, spoke.map_or("", |spoke| &spoke.info))?;
         }
         meta::count(&transaction, columns::ordered("ticket", last_ticket)?)?;
+        crash_points::sync();
         transaction.commit()?;
         Ok(last_ticket)
     }

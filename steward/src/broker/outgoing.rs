@@ -13,6 +13,7 @@ use super::batch::{Batch, Batcher, Publish, Sizes};
 use super::echo::Purpose;
 use super::window::Window;
 use super::wire::receipts::Teller;
+use crate::crash_points::{Point, reach};
 
 /// Batches of effects that are put together.
 const BATCHES_MAX: usize = 64;
@@ -99,12 +100,14 @@ impl Broker {
         let mut publishes = batch.publishes.into_iter();
         while let Some(Publish { outgoing, handed: lane, items }) = publishes.next() {
             let bytes = outgoing.body.len();
+            reach(Point::BeforePublish);
             if !self.send(outgoing, window).await {
                 let lost: usize = items + publishes.map(|publish| publish.items).sum::<usize>();
                 counters.dropped.add(lost);
                 tracing::debug!(lost, "the link is down or stuck: dropped what was to be published");
                 break;
             }
+            reach(Point::AfterPublish);
             counters.published.one();
             counters.published_items.add(items);
             counters.published_bytes.add(bytes);

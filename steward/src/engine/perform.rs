@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::Engine;
+use crate::crash_points::{Point, reach};
 
 /// The tasks that perform effects.
 #[derive(Debug, Clone)]
@@ -70,6 +71,7 @@ impl Engine {
             }
         }
         self.hand(&self.outputs.broker, broker);
+        reach(Point::BetweenEffects);
         self.hand(&self.outputs.results, results);
         self.start(runner);
     }

@@ -31,6 +31,7 @@ use super::ids::FileId;
 use super::split::Splitter;
 use super::taken::{self, Progress, TakenError, TakenFile};
 use crate::clock::Clock;
+use crate::crash_points::{Point, reach};
 
 /// The file's name in the node's directory.
 const NAME: &str = "inmsg.txt";
@@ -210,6 +211,7 @@ impl Inmsg {
         let id = FileId::next();
         let (dir, path) = (self.dir.clone(), self.path.clone());
         taken::blocking(move || exchange(&dir, &path, &dir.join(TakenFile::name(id)), &meta)).await??;
+        reach(Point::InputTaken);
         self.taken.push(TakenFile::open(&self.dir, id, now).await?);
         Ok(true)
     }

@@ -20,6 +20,7 @@ use super::input::MessageInput;
 use super::rejected::{self, Part};
 use super::split::{Piece, Place, Splitter};
 use super::{CHUNK_BYTES_MAX, CHUNK_MESSAGES_MAX, Intake, IntakeError};
+use crate::crash_points::{Point, reach};
 
 /// Bytes that are read at once.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -247,6 +248,7 @@ impl TakenFile {
         if length > self.splitter.offset() {
             return Ok(Progress::More);
         }
+        reach(Point::InputRead);
         let (path, dir) = (self.path.clone(), self.dir.clone());
         let remove = move || fs::remove_file(path).and_then(|()| fs::File::open(dir)?.sync_all());
         blocking(remove).await.and_then(|removed| removed).map_err(|error| TakenError::Io("removing", error))?;

@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use super::runner::Ends;
 use super::{Ending, MethodError};
 use crate::clock;
+use crate::crash_points::{self, Point};
 use journal::{Journal, Record};
 
 /// Batches that may wait for the writer; whoever brings more waits.
@@ -216,8 +217,12 @@ impl Files {
             at += append.bytes.len() as u64;
         }
         self.journal.note(&records)?;
+        crash_points::reach(Point::BeforeAppend);
         self.file.write_all(&all)?;
-        self.file.sync_data()
+        crash_points::sync();
+        self.file.sync_data()?;
+        crash_points::reach(Point::AfterAppend);
+        Ok(())
     }
 }
 

@@ -29,6 +29,7 @@ use super::job_guard::{Guard, Program};
 use super::{Ending, Method, data, entry, error_log, text_logging};
 use crate::blobs::Blobs;
 use crate::clock;
+use crate::crash_points::{Point, reach};
 use crate::engine::EngineHandle;
 use crate::processes::Processes;
 use crate::supervise::{Spec, Stops, Supervisor};
@@ -422,6 +423,7 @@ pub(super) async fn execute<M: Method>(host: &Arc<Host>, batch: Batch) {
         host.tell(unable).await;
     }
     let Some(args) = args else { return };
+    reach(Point::BeforeRun);
     let mut ctx = MethodCtx::new(host, &able, &stop, recorded);
     let limit = able.first().and_then(|run| run.limit);
     let ending = {
@@ -453,6 +455,7 @@ pub(super) async fn execute<M: Method>(host: &Arc<Host>, batch: Batch) {
             why = stopped => why.ending(),
         }
     };
+    reach(Point::AfterRun);
     if !recorded {
         // Nobody waits for it, so nobody would ever hear of it.
         able.iter().for_each(|run| unheard(run, &ending));

@@ -21,6 +21,7 @@ use crate::blobs::Blobs;
 use crate::broker::{self, Broker, NameCheck, Wiring};
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::crash_points::{Point, plant, reach};
 use crate::engine::{EFFECT_BATCHES_MAX, Engine, EngineHandle, EngineStats, INPUTS_MAX, Outputs, REPORTS_MAX};
 use crate::hello::Hello;
 use crate::intake::inmsg::{Inmsg, Timing};
@@ -68,6 +69,7 @@ pub(super) async fn assemble(
     let dir = config.node.dir.as_path();
     let lock = DirLock::take(dir, &config.node.name)?;
     let opened = open(config)?;
+    reach(Point::AtStart);
     let supervisor = Supervisor::new(Rule { failures_max: config.node.restart_limit, ..Rule::NODE });
     let stats = Arc::new(EngineStats::new(config.store.max_outstanding));
     let outbox = opened.snapshot.out_lanes.iter().map(|(_, behind)| behind.messages).sum();
@@ -95,6 +97,7 @@ pub(super) async fn assemble(
     keep_results(&supervisor, &Results::new(results));
     keep_talking(config, &supervisor, &engine, &to_broker);
 
+    plant();
     let (node, first) = Node::new(clock.now(), identity, opened.snapshot);
     let engine_ended = CancellationToken::new();
     let loop_ = Engine {

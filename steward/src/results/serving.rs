@@ -10,6 +10,7 @@ use crate::blobs::Owner;
 use crate::broker::Window;
 use crate::broker::wire::chunk::Chunk;
 use crate::broker::wire::pack::Packer;
+use crate::crash_points::{Point, reach};
 
 /// Transfers that take turns; more are dropped and asked for again.
 const TRANSFERS_MAX: usize = 256;
@@ -108,6 +109,7 @@ impl Results {
         if !self.0.broker.send_chunk(&transfer.ask.from, &chunk, packer, window).await {
             return Ok(Piece::LinkDown);
         }
+        reach(Point::AfterChunk);
         Ok(if transfer.ask.offset < transfer.end { Piece::More } else { Piece::Last })
     }
 }

@@ -66,6 +66,15 @@ fn every_crate_comes_from_where_we_allow() {
     }
 }
 
+/// What a test needs to break a node from inside is in no program that anybody runs.
+#[test]
+fn the_program_has_no_crash_points() {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_steward")).unwrap();
+    let holds = |name: &[u8]| program.windows(name.len()).any(|window| window == name);
+    assert!(holds(b"STEWARD_MESSAGE_ID"), "names are found where they are");
+    assert_eq!(holds(b"STEWARD_SWITCHES"), cfg!(feature = "crash-points"));
+}
+
 fn rules() -> toml::Table {
     let path = root().join("deny.toml");
     std::fs::read_to_string(path).unwrap().parse().unwrap()

@@ -92,6 +92,7 @@ impl Journal {
             self.file.write_all_at(&slot, (self.next % SLOTS + 1) * SLOT_BYTES as u64)?;
             self.next += 1;
         }
+        crate::crash_points::sync();
         self.file.sync_data()
     }
 
