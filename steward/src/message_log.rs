@@ -8,7 +8,9 @@
 //! {"id":"0193…","state":"done","exitCode":0,"reason":null,"finishedAt":"2026-11-22T10:42:00.120Z","attempts":1}
 //! ```
 //! Each on one line. It is written before the store, so a line may tell of a message that was never accepted because the
-//! disk was full or the process died in between, or tell twice of one that was tried twice; never the other way round.
+//! disk was full or the process died in between, or tell twice of one that was tried twice. The other way round only where
+//! the last lines were lost with a machine or a file system, because they are not synced. Lines that a full disk does not
+//! take are kept, up to a limit, and written when there is room.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -37,6 +39,9 @@ const FILES_KEPT: usize = 8;
 /// The longest line that is read, in bytes. A message as it is accepted is shorter.
 const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Bytes of lines that are kept while the disk does not take them; more are lost.
+const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// The file that is written.
 #[derive(Debug)]
 pub(crate) struct MessageLog {
@@ -45,6 +50,7 @@ pub(crate) struct MessageLog {
     len: u64,
     /// Whether the last write may have ended in the middle of a line.
     is_torn: bool,
+    /// Lines that are not in the file.
     buffer: Vec<u8>,
     bytes_max: u64,
     /// Whether it could not be written the last time.
@@ -99,7 +105,7 @@ impl MessageLog {
         let failed = self.append(writes).err();
         match &failed {
             Some(error) if !self.is_failing => {
-                tracing::error!(%error, "the message log can't be written; messages go on without it");
+                tracing::error!(%error, "the message log can't be written; its lines are kept, and messages go on");
             }
             None if self.is_failing => tracing::info!("the message log is written again"),
             Some(_) | None => {}
@@ -107,13 +113,18 @@ impl MessageLog {
         self.is_failing = failed.is_some();
     }
 
-    /// Adds a line for each message that these writes accept or end, all with one write to the file. It is not synced.
+    /// Adds a line for each message that these writes accept or end, all with one write to the file. It is not synced. After
+    /// an error the lines are kept for the next time.
     fn append(&mut self, writes: &[Write]) -> io::Result<()> {
-        self.buffer.clear();
-        if self.is_torn {
-            self.buffer.push(b'\n');
+        let kept = self.buffer.len();
+        let written = self.put_lines(writes).and_then(|()| self.write());
+        if written.is_err() && self.buffer.len() > KEPT_BYTES_MAX {
+            self.buffer.truncate(kept);
         }
-        let begin = self.buffer.len();
+        written
+    }
+
+    fn put_lines(&mut self, writes: &[Write]) -> io::Result<()> {
         for write in writes {
             match write {
                 Write::Submit { message, .. } => accepted(&mut self.buffer, message)?,
@@ -130,16 +141,27 @@ impl MessageLog {
                 | Write::DropInLane { .. } => {}
             }
         }
-        if self.buffer.len() == begin {
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
             return Ok(());
         }
         if self.len > 0 && self.len + self.buffer.len() as u64 > self.bytes_max {
             self.rotate()?;
         }
-        self.is_torn = true;
-        self.file.write_all(&self.buffer)?;
-        self.is_torn = false;
+        if self.is_torn {
+            self.file.write_all(b"\n")?;
+            (self.is_torn, self.len) = (false, self.len + 1);
+        }
+        if let Err(error) = self.file.write_all(&self.buffer) {
+            // What is there of it goes, because all of it is written the next time.
+            self.is_torn = self.file.set_len(self.len).is_err();
+            return Err(error);
+        }
         self.len += self.buffer.len() as u64;
+        self.buffer.clear();
         // One batch with huge messages must not hold its memory for ever.
         self.buffer.shrink_to(1024 * 1024);
         Ok(())
@@ -450,6 +472,29 @@ mod tests {
         assert!(entries[0].is_ok() && entries[2].is_ok());
         let bad = entries[1].as_ref().unwrap_err();
         assert_eq!((bad.line, &bad.file), (2, &path));
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_written_when_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = MessageLog::open(dir.path()).unwrap();
+        log.add(&[submit(1, "[]")]);
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut log.file, full);
+        log.add(&[submit(2, "[]")]);
+        log.add(&[end(1)]);
+        assert!(log.is_failing);
+        // What is too much is lost, and not what was kept before.
+        log.add(&[submit(3, &format!("[\"{}\"]", "x".repeat(KEPT_BYTES_MAX)))]);
+        log.file = file;
+        log.add(&[]);
+        assert!(!log.is_failing);
+        let id = |entry: &Entry| match entry {
+            Entry::Accepted(accepted) => accepted.id.0,
+            Entry::Ended { id, .. } => 100 + id.0,
+        };
+        let ids: Vec<u128> = read(dir.path()).map(|entry| id(&entry.unwrap())).collect();
+        assert_eq!(ids, [1, 2, 101]);
     }
 
     #[test]
