@@ -33,6 +33,8 @@ pub(super) struct Audit<'r> {
     taken: Vec<Taken>,
     /// Which message a receiver has given which ticket.
     tickets: BTreeMap<(&'static str, u64), String>,
+    /// The ids of messages by their lanes and numbers.
+    lanes: BTreeMap<String, BTreeMap<u64, String>>,
     deaf: Deaf,
     /// How long a node may take to read its input again. Only where something is lost, so long is waited.
     patience: Duration,
@@ -51,14 +53,18 @@ impl<'r> Audit<'r> {
     pub(super) fn new(recording: &'r Recording) -> Self {
         let said = witness::said(&recording.trace);
         let mut tickets = BTreeMap::new();
+        let mut lanes: BTreeMap<String, BTreeMap<u64, String>> = BTreeMap::new();
         for said in &said {
+            if let Fact::Published { id, lane, seq } = &said.fact {
+                lanes.entry(lane.clone()).or_default().insert(*seq, id.clone());
+            }
             let node = NODES.into_iter().find(|node| *node == said.node);
             if let (Some(node), Fact::Receipt { ticket, id, .. }) = (node, &said.fact) {
                 tickets.insert((node, *ticket), id.clone());
             }
         }
         let taken = witness::taken(&recording.trace, "central", "inmsg.txt");
-        Self { recording, said, taken, tickets, deaf: disk::to_nothing, patience: Duration::from_secs(10) }
+        Self { recording, said, taken, tickets, lanes, deaf: disk::to_nothing, patience: Duration::from_secs(10) }
     }
 
     /// The same on a disk that does not obey some syncs. Losses are expected, and not waited for.
@@ -73,7 +79,7 @@ impl<'r> Audit<'r> {
             (count(|fact| matches!(fact, Fact::Accepted(_))), "accepted"),
             (self.taken.iter().map(|taken| play::numbers(&taken.text).len()).sum(), "taken out of inmsg.txt"),
             (count(|fact| matches!(fact, Fact::Shown { ended: true, .. })), "shown as ended"),
-            (count(|fact| matches!(fact, Fact::Published(_))), "published"),
+            (count(|fact| matches!(fact, Fact::Published { .. })), "published"),
             (count(|fact| matches!(fact, Fact::Receipt { .. })), "receipts"),
             (count(|fact| matches!(fact, Fact::Receipt { outputs, .. } if !outputs.is_empty())), "with long outputs"),
             (count(|fact| matches!(fact, Fact::Confirmed { .. })), "confirmed"),
@@ -181,12 +187,17 @@ impl<'r> Audit<'r> {
         for said in self.said.iter().take_while(|said| said.moment < cut.moment).filter(|said| said.node == cut.node) {
             match &said.fact {
                 Fact::Accepted(id) => seen.has(id, "it was accepted"),
-                Fact::Published(id) => seen.has(id, "it was published"),
+                Fact::Published { id, .. } => seen.has(id, "it was published"),
+                Fact::Closed { lane, after, before } => {
+                    for id in self.between(lane, *after, *before) {
+                        seen.has_ended(id, None, "its receiver was told that it is closed");
+                    }
+                }
                 Fact::Shown { id, state, ended: true } => seen.has_ended(id, Some(state), "it was shown"),
                 Fact::Shown { id, .. } => seen.has(id, "it was shown"),
                 // Of a message that is not taken on, nothing is kept.
                 Fact::Receipt { ticket: 0, .. } => {}
-                Fact::Receipt { ticket, .. } if self.is_confirmed(cut, *ticket) => {}
+                Fact::Receipt { ticket, id, .. } if self.is_confirmed(cut, *ticket, id) => {}
                 Fact::Receipt { ticket, id, state, outputs } => seen.has_got(*ticket, id, state, outputs),
                 Fact::Confirmed { to, tickets } => {
                     let to = NODES.into_iter().find(|node| *node == to).unwrap();
@@ -219,12 +230,19 @@ impl<'r> Audit<'r> {
     }
 
     /// Whether the sender has told the node before the cut that it can forget this result.
-    fn is_confirmed(&self, cut: &Cut, ticket: u64) -> bool {
+    fn is_confirmed(&self, cut: &Cut, ticket: u64, id: &String) -> bool {
         let said = self.said.iter().take_while(|said| said.moment < cut.moment);
         said.into_iter().any(|said| match &said.fact {
             Fact::Confirmed { to, tickets } => to == cut.node && tickets.contains(&ticket),
+            Fact::Closed { lane, after, before } => self.between(lane, *after, *before).any(|closed| closed == id),
             _ => false,
         })
+    }
+
+    /// The messages of a lane with numbers between these two.
+    fn between(&self, lane: &str, after: u64, before: u64) -> impl Iterator<Item = &String> {
+        let numbers = self.lanes.get(lane).filter(|_| after + 1 < before);
+        numbers.into_iter().flat_map(move |ids| ids.range(after + 1..before).map(|(_, id)| id))
     }
 
     /// The commands that had begun before the cut.

@@ -25,8 +25,10 @@ pub(super) enum Fact {
     Accepted(String),
     /// To whoever asked: this is how a message is, and whether it has ended.
     Shown { id: String, state: String, ended: bool },
-    /// To another node: here is a message.
-    Published(String),
+    /// To another node: here is a message, with this number in its lane.
+    Published { id: String, lane: String, seq: u64 },
+    /// To another node: the messages of a lane with numbers between these two have ended, and can be forgotten.
+    Closed { lane: String, after: u64, before: u64 },
     /// To a message's sender: this is how it is. `ticket` is the receiver's number for it.
     Receipt { ticket: u64, id: String, state: String, outputs: Vec<Bulk> },
     /// To another node: the results with these tickets are stored here, and can be forgotten.
@@ -174,9 +176,22 @@ fn facts(subject: &str, body: &Value) -> Vec<Fact> {
             let tickets = list("tickets").map(|ticket| ticket.as_u64().unwrap()).collect();
             vec![Fact::Confirmed { to: text(&body["toNode"]), tickets }]
         }
-        Some("CommandACK" | "EventACK") => list("items").map(|item| Fact::Published(text(&item["id"]))).collect(),
+        Some("CommandACK" | "EventACK") => messages(subject, body),
         _ => Vec::new(),
     }
+}
+
+/// What messages say, of themselves and of those before them.
+fn messages(subject: &str, body: &Value) -> Vec<Fact> {
+    let lane = || subject.to_owned();
+    let mut facts = vec![Fact::Closed { lane: lane(), after: 0, before: body["floor"].as_u64().unwrap_or(0) }];
+    for item in body["items"].as_array().into_iter().flatten() {
+        let seq = item["seq"].as_u64().unwrap();
+        let after = item["prev"].as_u64().unwrap_or(seq - 1);
+        facts.push(Fact::Closed { lane: lane(), after, before: seq });
+        facts.push(Fact::Published { id: text(&item["id"]), lane: lane(), seq });
+    }
+    facts
 }
 
 fn receipt(receipt: &Value) -> Fact {
