@@ -79,7 +79,7 @@ impl Evidence {
 }
 
 /// All messages that a machine knows of.
-fn list(machine: &Machine<'_>) -> anyhow::Result<Vec<Value>> {
+pub(super) fn list(machine: &Machine<'_>) -> anyhow::Result<Vec<Value>> {
     ask(machine, "/v1/messages?limit=10000").and_then(|list| Ok(serde_json::from_value(list)?))
 }
 

@@ -2,13 +2,17 @@
 //! log of the node at the other end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::Audited;
-use super::evidence::Evidence;
-use crate::harness::DiskKind;
+use super::evidence::{Evidence, list};
+use crate::harness::{self, DiskKind};
 use crate::world::World;
+
+/// How long it may take until two questions in a row have the same answer.
+const SAME_MAX: Duration = Duration::from_secs(10);
 
 pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audited) {
     for (machine, messages) in evidence.lists.iter().enumerate() {
@@ -21,7 +25,7 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audite
         if !world.machines[machine].past.store_lost() {
             message_log(world, machine, &sent, audited);
         }
-        command_line(world, machine, messages, audited);
+        command_line(world, machine, audited);
     }
     both_ends(world, evidence, audited);
 }
@@ -57,17 +61,22 @@ fn message_log(world: &World<'_>, machine: usize, sent: &BTreeMap<&str, &str>, a
     }
 }
 
-/// `steward messages` shows what the API does.
-fn command_line(world: &World<'_>, machine: usize, messages: &[Value], audited: &mut Audited) {
-    let name = &world.machines[machine].name;
-    let ran = world.machines[machine].node.cli(&["messages", "--json", "--limit", "10000"]);
+/// `steward messages` shows what the API does. Nodes tell of errors by themselves at any time, so both are asked again until
+/// nothing has come in between.
+fn command_line(world: &World<'_>, machine: usize, audited: &mut Audited) {
+    let at = &world.machines[machine];
     let states = |messages: &[Value]| -> BTreeMap<String, String> {
         messages.iter().map(|message| (message["id"].to_string(), message["state"].to_string())).collect()
     };
-    let shown: Result<Vec<Value>, _> = ran.stdout.lines().map(serde_json::from_str).collect();
-    match shown {
-        Ok(shown) if ran.code == 0 && states(&shown) == states(messages) => {}
-        _ => audited.other(format!("{name}: `steward messages` shows something else ({}): {}", ran.code, ran.stderr)),
+    let mut last = String::new();
+    let same = harness::within(SAME_MAX, || {
+        let ran = at.node.cli(&["messages", "--json", "--limit", "10000"]);
+        let shown: Vec<Value> = ran.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>().ok()?;
+        last = format!("{} messages ({}): {}", shown.len(), ran.code, ran.stderr);
+        (ran.code == 0 && states(&shown) == states(&list(at).ok()?)).then_some(())
+    });
+    if same.is_none() {
+        audited.other(format!("{}: `steward messages` shows something else: {last}", at.name));
     }
 }
 
