@@ -199,7 +199,8 @@ pub struct Hello {
     pub epoch: Epoch,
     /// The process.
     pub incarnation: Incarnation,
-    /// The store's commit counter when the process started. Lower than what was seen before: the store is an old copy.
+    /// The store's commit counter when the process started, that start counted. Not higher than what was seen of an
+    /// earlier process: the store is an old copy.
     pub commits_at_start: u64,
     /// Why it says so.
     pub occasion: Occasion,

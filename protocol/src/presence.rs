@@ -256,7 +256,8 @@ impl Peers {
             None => true,
             Some(epoch) => {
                 let same_process = this.row.incarnation == Some(hello.incarnation);
-                epoch == hello.epoch && (same_process || hello.commits_at_start >= this.row.commits)
+                // Each start is a commit: of one store, a later process begins higher than any before it began.
+                epoch == hello.epoch && (same_process || hello.commits_at_start > this.row.commits)
             }
         };
         if goes_on || this.gone || this.row.incarnation.is_none() {

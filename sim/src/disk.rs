@@ -79,6 +79,11 @@ impl Disk {
         Self { tables, files: Files::default(), pending: None, synced: None }
     }
 
+    /// A process starts: durable before it says that it is there.
+    pub(crate) fn count_start(&mut self) {
+        self.tables.commits += 1;
+    }
+
     /// The batch is on its way to the disk.
     pub(crate) fn begin(&mut self, writes: Vec<Write>) {
         self.pending = Some(writes);

@@ -97,6 +97,8 @@ impl World {
         if machine.generation != generation || machine.process.is_some() || machine.retired {
             return;
         }
+        self.hosts[host].disk.count_start();
+        let machine = &self.hosts[host];
         let identity = Identity {
             name: self.names[machine.name].clone(),
             epoch: machine.disk.tables.epoch,

@@ -91,6 +91,18 @@ impl Store {
         self.meta.commits
     }
 
+    /// Counts the start of a process, so that its store can be told from an older copy of it. An error leaves nothing.
+    pub(crate) fn count_start(&mut self) -> Result<(), CommitError> {
+        let counted =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+                meta::count(&transaction, 0)?;
+                transaction.commit()
+            });
+        counted.map_err(|error| self.explain(error.into()))?;
+        self.meta.commits += 1;
+        Ok(())
+    }
+
     /// Everything that a process needs to know to go on where the last one stopped. `facts` is asked with each message of
     /// the inbox, without its body. Bodies of the outbox and the inbox stay on disk.
     pub(crate) fn snapshot(&self, facts: &dyn Fn(&Message) -> Facts) -> Result<Snapshot, ReadError> {

@@ -181,12 +181,17 @@ impl Rig {
 
     /// The other node answers the last probe as this process with this store.
     pub(crate) fn answer_probe(&mut self, epoch: Epoch, incarnation: Incarnation) {
+        self.answer_probe_at(epoch, incarnation, 0);
+    }
+
+    /// As above; its store had so many commits when it started.
+    pub(crate) fn answer_probe_at(&mut self, epoch: Epoch, incarnation: Incarnation, commits_at_start: u64) {
         let nonce = self.effects.iter().rev().find_map(|(_, effect)| match effect {
             Effect::Control { control: Control::Probe { nonce, .. }, .. } => Some(*nonce),
             _ => None,
         });
         let occasion = Occasion::Answer(nonce.expect("a probe was sent"));
-        let hello = Hello { from: other(), epoch, incarnation, commits_at_start: 0, occasion, info: "".into() };
+        let hello = Hello { from: other(), epoch, incarnation, commits_at_start, occasion, info: "".into() };
         self.step(Event::Control { from: other(), to: None, control: Control::Hello(hello) });
     }
 

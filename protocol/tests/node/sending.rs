@@ -20,6 +20,25 @@ fn comes_back(rig: &mut Rig) {
     rig.answer_probe(NEW_STORE, NEW_PROCESS);
 }
 
+/// A receiver that took a message, died before it said so, and came back from a copy that was made before it started: each
+/// start counts, so the copy begins where that process had begun, and is known for what it is.
+#[test]
+fn a_copy_from_before_the_last_start_is_known_although_nothing_was_heard_since() {
+    for (commits_at_start, is_copy) in [(7, true), (8, false)] {
+        let mut rig = Rig::new();
+        rig.submit(1, Options::default());
+        rig.answer_probe_at(STORE, PROCESS, 7);
+        assert_eq!(rig.published(), [1]);
+        rig.clear();
+        rig.step(Event::NoResponders(other()));
+        rig.announce(STORE, NEW_PROCESS, Occasion::Up);
+        rig.answer_probe_at(STORE, NEW_PROCESS, commits_at_start);
+        let ends: Vec<Final> = rig.results().iter().map(|(_, outcome)| outcome.state).collect();
+        let (published, ended) = if is_copy { (vec![], vec![Final::Interrupted]) } else { (vec![1], vec![]) };
+        assert_eq!((rig.published(), ends), (published, ended), "at {commits_at_start}");
+    }
+}
+
 /// An output goes with the store that has it, and with no other. (Seed 4004146)
 #[test]
 fn an_output_of_which_the_new_store_has_told_is_not_given_up_with_the_old_one() {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use protocol::Node;
 use protocol::event::{Facts, Ticket};
 use protocol::message::{Incarnation, Message, MessageId};
@@ -270,7 +271,8 @@ fn sender_of(dir: &Path) -> anyhow::Result<results::SenderOf> {
 /// Opens what lies on disk, and puts in order what a killed process left.
 fn open(config: &Config) -> anyhow::Result<Opened> {
     let dir = config.node.dir.as_path();
-    let store = Store::open(dir)?;
+    let mut store = Store::open(dir)?;
+    store.count_start().with_context(|| format!("the store in {} can't be written", dir.display()))?;
     let snapshot = store.snapshot(&|message: &Message| methods::facts(message.method.as_str()))?;
     let running = |(row, _): &(InboxRow, Facts)| match row.state {
         InState::Running(_) => Some((row.ticket, row.message.id)),
