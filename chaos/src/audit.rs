@@ -61,6 +61,25 @@ impl Audited {
         self.wrong.push(what.into());
     }
 
+    /// Adds the counts of another world. What is wrong there stays with that world.
+    pub(crate) fn add(&mut self, world: &Self) {
+        self.messages += world.messages;
+        self.executions += world.executions;
+        self.bytes += world.bytes;
+        self.lost += world.lost;
+        self.twice += world.twice;
+        self.other += world.other;
+        for (state, count) in &world.states {
+            *self.states.entry(state.clone()).or_default() += count;
+        }
+        for (kind, count) in &world.kinds {
+            *self.kinds.entry(kind).or_default() += count;
+        }
+        for (limit, count) in &world.excused {
+            *self.excused.entry(limit).or_default() += count;
+        }
+    }
+
     fn excuse(&mut self, limit: &'static str) {
         *self.excused.entry(limit).or_default() += 1;
     }

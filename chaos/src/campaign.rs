@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::audit::Audited;
 use crate::timer::Timer;
 use crate::world::{self, Outcome, Terms};
 
@@ -43,15 +44,8 @@ pub(crate) struct Total {
     pub(crate) failed: Vec<u64>,
     pub(crate) faults: BTreeMap<&'static str, Count>,
     pub(crate) skipped: BTreeMap<&'static str, String>,
-    pub(crate) states: BTreeMap<String, u64>,
-    pub(crate) kinds: BTreeMap<&'static str, u64>,
-    pub(crate) excused: BTreeMap<&'static str, u64>,
-    pub(crate) messages: u64,
-    pub(crate) executions: u64,
-    pub(crate) bytes: u64,
-    pub(crate) lost: u64,
-    pub(crate) twice: u64,
-    pub(crate) other: u64,
+    /// The counts of all audits.
+    pub(crate) audited: Audited,
     pub(crate) longest: Duration,
     pub(crate) took: Duration,
 }
@@ -74,21 +68,7 @@ impl Total {
             count.other += audited.other;
         }
         self.skipped.extend(outcome.skipped.iter().map(|(fault, why)| (*fault, why.clone())));
-        for (state, count) in &audited.states {
-            *self.states.entry(state.clone()).or_default() += count;
-        }
-        for (kind, count) in &audited.kinds {
-            *self.kinds.entry(kind).or_default() += count;
-        }
-        for (excuse, count) in &audited.excused {
-            *self.excused.entry(excuse).or_default() += count;
-        }
-        self.messages += audited.messages;
-        self.executions += audited.executions;
-        self.bytes += audited.bytes;
-        self.lost += audited.lost;
-        self.twice += audited.twice;
-        self.other += audited.other;
+        self.audited.add(audited);
         self.longest = self.longest.max(outcome.settled_in);
     }
 }

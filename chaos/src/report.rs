@@ -64,27 +64,30 @@ pub(crate) fn total(total: &Total, markdown: bool) {
     if markdown {
         matrix(total);
     }
-    println!("messages by kind:  {}", counts(&total.kinds));
-    println!("messages by state: {}", counts(&total.states));
+    println!("messages by kind:  {}", counts(&total.audited.kinds));
+    println!("messages by state: {}", counts(&total.audited.states));
     println!("faults:            {}", counts(&strikes(total)));
     for fault in faults::ALL {
         if let Some(why) = total.skipped.get(fault.name) {
             println!("NOT TRIED: {}: {why}", fault.name);
         }
     }
-    for (excuse, count) in &total.excused {
+    for (excuse, count) in &total.audited.excused {
         println!("declared limits:   {count} times {excuse}");
     }
     println!(
         "{} worlds in {:.0} s, {} messages, {} carried out, {} bytes of output compared, longest settling {:.1} s",
         total.worlds,
         total.took.as_secs_f64(),
-        total.messages,
-        total.executions,
-        total.bytes,
+        total.audited.messages,
+        total.audited.executions,
+        total.audited.bytes,
         total.longest.as_secs_f64()
     );
-    println!("lost {}, carried out twice {}, other findings {}", total.lost, total.twice, total.other);
+    println!(
+        "lost {}, carried out twice {}, other findings {}",
+        total.audited.lost, total.audited.twice, total.audited.other
+    );
     match total.failed.as_slice() {
         [] => println!("every promise was kept"),
         failed => println!("FAILED: seeds {failed:?}"),

@@ -13,6 +13,7 @@ mod demo;
 mod errors;
 mod exit;
 pub(crate) mod fleet;
+mod listing;
 mod man;
 mod messages;
 mod nodes;

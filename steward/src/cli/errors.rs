@@ -5,11 +5,13 @@ use anstyle::Style;
 use protocol::name::NodeName;
 
 use super::exit::Exit;
+use super::listing::Listing;
 use super::output::{self, Output};
 use super::source::Source;
 use super::table::Table;
 use super::{Context, Verb, wait_for, when};
 use crate::store::ErrorFilter;
+use crate::view::ErrorView;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -20,12 +22,8 @@ pub(super) struct Errors {
     /// Only those that came in since then: 10m (ago), 10:42, 2026-11-22, 2026-11-22T10:42Z
     #[arg(long, value_name = "WHEN", value_parser = when::read_since)]
     since: Option<jiff::Timestamp>,
-    /// At most so many, the newest
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 impl Verb for Errors {
@@ -45,29 +43,25 @@ Examples:
         wait_for(async {
             let filter = ErrorFilter {
                 node: self.node.map(|node| node.to_string()),
-                since_ms: self.since.map(|since| u64::try_from(since.as_millisecond()).unwrap_or(0)),
-                limit: self.limit,
+                since_ms: self.since.map(when::since_ms),
+                limit: self.listing.limit,
             };
             let errors = Source::open(&dir).await?.errors(&filter).await?;
-            let mut output = Output::stdout();
-            if self.json {
-                for error in &errors {
-                    output.json(error)?;
-                }
-            } else if errors.is_empty() {
-                output::note("no errors are kept here");
-            } else {
-                let mut table = Table::new(&["TIME", "NODE", "ERROR"], "NODE");
-                for error in &errors {
-                    table.row(&[&when::local(&error.at), &error.node, &error.text], Style::new());
-                }
-                table.print(&mut output)?;
-            }
-            output.flush()?;
-            if errors.len() == self.limit && !self.json {
-                output::note(&format!("these are the newest {}; --limit shows more", self.limit));
-            }
+            self.listing.show(&errors, print)?;
             Ok(Exit::OK)
         })
     }
+}
+
+fn print(errors: &[ErrorView], output: &mut Output) -> anyhow::Result<()> {
+    if errors.is_empty() {
+        output::note("no errors are kept here");
+        return Ok(());
+    }
+    let mut table = Table::new(&["TIME", "NODE", "ERROR"], "NODE");
+    for error in errors {
+        table.row(&[&when::local(&error.at), &error.node, &error.text], Style::new());
+    }
+    table.print(output)?;
+    Ok(())
 }

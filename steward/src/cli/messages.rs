@@ -5,6 +5,7 @@ use protocol::name::NodeName;
 use protocol::outcome::{Final, State};
 
 use super::exit::Exit;
+use super::listing::Listing;
 use super::output::{self, Output};
 use super::source::Source;
 use super::table::Table;
@@ -28,12 +29,8 @@ pub(super) struct Messages {
     /// Only those accepted since then: 10m (ago), 10:42, 2026-11-22, 2026-11-22T10:42Z
     #[arg(long, value_name = "WHEN", value_parser = when::read_since)]
     since: Option<jiff::Timestamp>,
-    /// At most so many, the newest
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    limit: usize,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 impl Verb for Messages {
@@ -52,22 +49,11 @@ Examples:
             let filter = Filter {
                 node: self.node.map(|node| node.to_string()),
                 state: self.state,
-                since_ms: self.since.map(|since| u64::try_from(since.as_millisecond()).unwrap_or(0)),
-                limit: self.limit,
+                since_ms: self.since.map(when::since_ms),
+                limit: self.listing.limit,
             };
             let messages = Source::open(&dir).await?.messages(&filter).await?;
-            let mut output = Output::stdout();
-            if self.json {
-                for message in &messages {
-                    output.json(message)?;
-                }
-            } else {
-                print(&messages, &mut output)?;
-            }
-            output.flush()?;
-            if messages.len() == self.limit && !self.json {
-                output::note(&format!("these are the newest {}; --limit shows more", self.limit));
-            }
+            self.listing.show(&messages, print)?;
             Ok(Exit::OK)
         })
     }

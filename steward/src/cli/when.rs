@@ -73,6 +73,11 @@ pub(super) fn read_since(text: &str) -> Result<Timestamp, String> {
     read_since_at(text, &now())
 }
 
+/// Such a start, in milliseconds since the Unix epoch; what lies before that is its beginning.
+pub(super) fn since_ms(since: Timestamp) -> u64 {
+    u64::try_from(since.as_millisecond()).unwrap_or(0)
+}
+
 fn read_since_at(text: &str, now: &Zoned) -> Result<Timestamp, String> {
     let local = |time: DateTime| time.to_zoned(now.time_zone().clone()).map(|time| time.timestamp());
     let point = if let Ok(duration) = units::duration(text) {
