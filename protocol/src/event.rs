@@ -217,8 +217,14 @@ pub enum Occasion {
     Interval,
     /// It is about to stop.
     Goodbye,
-    /// A probe asked for it; with the probe's nonce.
-    Answer(u64),
+    /// A probe asked for it.
+    Answer {
+        /// The probe's.
+        nonce: u64,
+        /// Whether the process that the asker knows began on this store. If not, the store is a copy from before it, or
+        /// has forgotten it ([`STARTS_MAX`](crate::limits::STARTS_MAX)).
+        known: bool,
+    },
     /// Something arrived that was meant for another process with its name.
     Mistaken,
 }
@@ -232,6 +238,8 @@ pub enum Control {
         nonce: u64,
         /// The asker's store, so that the asked can repeat what it owes to it.
         epoch: Epoch,
+        /// The process of the asked node that the asker has spoken with last, as far as its store knows.
+        known: Option<Incarnation>,
     },
     /// The answer to a probe, or to something that was meant for somebody else.
     Hello(Hello),

@@ -38,6 +38,10 @@ pub const INBOX_LANES_PER_SENDER_MAX: usize = 256;
 /// Store epochs of one sender that a receiver remembers; the oldest goes first.
 pub const EPOCHS_PER_SENDER_MAX: usize = 4;
 
+/// Starts of processes that a store remembers; the oldest is forgotten first. A sender that was away for more of them takes
+/// the store for an older copy: what it had sent and has no end ends as `interrupted`.
+pub const STARTS_MAX: usize = 4096;
+
 /// Gaps in what a receiver has seen of one lane; a message that would make more is dropped without a receipt.
 pub const SEEN_RANGES_MAX: usize = 4 * WINDOW_MESSAGES_MAX;
 

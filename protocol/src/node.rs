@@ -33,6 +33,8 @@ pub struct Node {
     pub(crate) inbox: Inbox,
     pub(crate) fetches: Fetches,
     pub(crate) next_deadline: Option<Wall>,
+    /// The processes that began on our store.
+    starts: Vec<Incarnation>,
 }
 
 impl Node {
@@ -43,7 +45,7 @@ impl Node {
         let outbox = Outbox::new(now.wall, &mut snapshot, &mut peers);
         let inbox = Inbox::new(&mut snapshot, &mut ctx);
         let (fetches, next_deadline) = (Fetches::default(), snapshot.next_deadline);
-        let mut node = Self { ctx, peers, outbox, inbox, fetches, next_deadline };
+        let mut node = Self { ctx, peers, outbox, inbox, fetches, next_deadline, starts: snapshot.starts };
         let keys: Vec<InKey> = node.inbox.lanes.keys().cloned().collect();
         for key in keys {
             node.inbox.start(&key, &mut node.ctx);
@@ -254,8 +256,9 @@ impl Node {
             return;
         }
         match control {
-            Control::Probe { nonce, epoch } => {
-                let control = Control::Hello(self.introduce(Occasion::Answer(nonce)));
+            Control::Probe { nonce, epoch, known } => {
+                let known = known.is_none_or(|known| self.starts.contains(&known));
+                let control = Control::Hello(self.introduce(Occasion::Answer { nonce, known }));
                 self.ctx.effect(Effect::Control { to: from.clone(), incarnation: None, control });
                 let tickets = self.inbox.owed.shown(from, epoch, &mut self.ctx);
                 self.tell(&tickets);

@@ -12,6 +12,8 @@ pub enum Bug {
     IncarnationIgnored,
     /// A sender takes a new or older store for the one that it knows.
     LostStoreIgnored,
+    /// A sender takes a copy of a store for the store itself, although that copy does not know the process that it knows.
+    OlderCopyPasses,
     /// A receiver forgets a result as soon as it has told it.
     ResultDroppedBeforeConfirm,
     /// A receiver starts whatever is there, without waiting for what comes before.
@@ -42,11 +44,12 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::DedupInMemoryOnly,
         Self::FloorTooHigh,
         Self::IncarnationIgnored,
         Self::LostStoreIgnored,
+        Self::OlderCopyPasses,
         Self::ResultDroppedBeforeConfirm,
         Self::OrderIgnored,
         Self::ReceiptForAnother,

@@ -139,8 +139,8 @@ impl Peers {
     }
 
     fn ask(&self, peer: usize, whom: Option<Incarnation>, nonce: u64, ctx: &mut Ctx) {
-        let epoch = ctx.me.epoch;
-        ctx.control(&self.list[peer].row.name, whom, Control::Probe { nonce, epoch });
+        let row = &self.list[peer].row;
+        ctx.control(&row.name, whom, Control::Probe { nonce, epoch: ctx.me.epoch, known: row.incarnation });
     }
 
     /// Our own link is gone: we know nothing of anybody any more.
@@ -208,11 +208,15 @@ impl Peers {
         let known = self.list[peer].row.incarnation == Some(hello.incarnation);
         let session = self.list[peer].session.clone();
         match (hello.occasion, session) {
-            (Occasion::Answer(nonce), Session::Probing(asked)) if nonce == asked => self.answered(peer, hello, ctx),
-            (Occasion::Answer(nonce), Session::Verifying { nonce: asked, candidate }) if nonce == asked && known => {
+            (Occasion::Answer { nonce, known }, Session::Probing(asked)) if nonce == asked => {
+                self.answered(peer, hello, known, ctx)
+            }
+            (Occasion::Answer { nonce, .. }, Session::Verifying { nonce: asked, candidate })
+                if nonce == asked && known =>
+            {
                 self.stay(peer, &candidate, ctx)
             }
-            (Occasion::Answer(_), _) => Change::None,
+            (Occasion::Answer { .. }, _) => Change::None,
             (Occasion::Goodbye, Session::Live(other)) if other != hello.incarnation => Change::None,
             (Occasion::Goodbye, _) => {
                 self.list[peer].session = Session::None;
@@ -248,16 +252,19 @@ impl Peers {
         }
     }
 
-    /// An answer to our probe: is it the store that we know, or has that one been lost?
-    fn answered(&mut self, peer: usize, hello: &Hello, ctx: &mut Ctx) -> Change {
+    /// An answer to our probe: is it the store that we know, or has that one been lost? `known` says whether the process
+    /// that we spoke with last began on it.
+    fn answered(&mut self, peer: usize, hello: &Hello, known: bool, ctx: &mut Ctx) -> Change {
         let this = &self.list[peer];
         let goes_on = match this.row.epoch {
             _ if planted(Bug::LostStoreIgnored) => true,
             None => true,
             Some(epoch) => {
                 let same_process = this.row.incarnation == Some(hello.incarnation);
-                // Each start is a commit: of one store, a later process begins higher than any before it began.
-                epoch == hello.epoch && (same_process || hello.commits_at_start > this.row.commits)
+                let is_copy = !known && !planted(Bug::OlderCopyPasses);
+                // A copy from before the process that we know does not know it. A copy that was made later has fewer
+                // commits than we have heard of.
+                epoch == hello.epoch && (same_process || (!is_copy && hello.commits_at_start > this.row.commits))
             }
         };
         if goes_on || this.gone || this.row.incarnation.is_none() {

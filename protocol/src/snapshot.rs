@@ -36,6 +36,9 @@ pub struct Snapshot {
     pub inbox: Vec<(InboxRow, Facts)>,
     /// The last ticket that was given.
     pub last_ticket: u64,
+    /// The processes that began on this store, this one included: the latest
+    /// [`STARTS_MAX`](crate::limits::STARTS_MAX) of them.
+    pub starts: Vec<Incarnation>,
 }
 
 /// What waits on disk in an outgoing lane.

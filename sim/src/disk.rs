@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::event::Ticket;
-use protocol::message::{Epoch, Message, MessageId, Seq};
+use protocol::message::{Epoch, Incarnation, Message, MessageId, Seq};
 use protocol::name::{Lane, NodeName};
 use protocol::outcome::Outcome;
 use protocol::step::{InLaneRow, InState, InboxRow, Moment, OutLaneRow, PeerRow, Write};
@@ -33,6 +33,8 @@ pub(crate) struct Disk {
 pub(crate) struct Tables {
     /// The identity of the store.
     pub(crate) epoch: Epoch,
+    /// The processes that began on it.
+    pub(crate) starts: Vec<Incarnation>,
     /// Transactions so far.
     pub(crate) commits: u64,
     /// The last ticket that was given.
@@ -67,6 +69,7 @@ impl Disk {
     pub(crate) fn new(epoch: Epoch) -> Self {
         let tables = Tables {
             epoch,
+            starts: Vec::new(),
             commits: 0,
             last_ticket: 0,
             outbox: BTreeMap::new(),
@@ -80,8 +83,9 @@ impl Disk {
     }
 
     /// A process starts: durable before it says that it is there.
-    pub(crate) fn count_start(&mut self) {
+    pub(crate) fn begin_process(&mut self, incarnation: Incarnation) {
         self.tables.commits += 1;
+        self.tables.starts.push(incarnation);
     }
 
     /// The batch is on its way to the disk.

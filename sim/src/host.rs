@@ -97,12 +97,13 @@ impl World {
         if machine.generation != generation || machine.process.is_some() || machine.retired {
             return;
         }
-        self.hosts[host].disk.count_start();
+        let incarnation = Incarnation(self.rng.next());
+        self.hosts[host].disk.begin_process(incarnation);
         let machine = &self.hosts[host];
         let identity = Identity {
             name: self.names[machine.name].clone(),
             epoch: machine.disk.tables.epoch,
-            incarnation: Incarnation(self.rng.next()),
+            incarnation,
             commits_at_start: machine.disk.tables.commits,
             seed: self.rng.next(),
         };
@@ -227,7 +228,8 @@ impl World {
         self.comes_back(host);
     }
 
-    /// Whether everybody who has to know has seen the store at a later point than the copy's.
+    /// Whether everybody who has to know has written down something of the store that is later than the copy: a process
+    /// that the copy does not know, or a higher count of commits.
     fn is_noticeable(&self, host: usize, copy: &Disk) -> bool {
         let (name, epoch) = (&self.names[self.hosts[host].name], copy.tables.epoch);
         if epoch != self.hosts[host].disk.tables.epoch {
@@ -235,7 +237,10 @@ impl World {
         }
         self.hosts.iter().enumerate().filter(|(other, _)| *other != host).all(|(_, other)| {
             let heard = other.disk.tables.peers.get(name);
-            heard.is_some_and(|peer| peer.epoch == Some(epoch) && peer.commits > copy.tables.commits)
+            heard.is_some_and(|peer| {
+                let later = peer.incarnation.is_some_and(|known| !copy.tables.starts.contains(&known));
+                peer.epoch == Some(epoch) && (later || peer.commits > copy.tables.commits)
+            })
         })
     }
 

@@ -85,7 +85,9 @@ impl World {
         else {
             return;
         };
-        if !self.strikes(host) || self.hosts[host].process.is_none() {
+        // A disk can be copied and replaced while no process has it.
+        let needs_process = !matches!(fault, Fault::Copy(_) | Fault::Restore(_));
+        if !self.strikes(host) || (needs_process && self.hosts[host].process.is_none()) {
             return;
         }
         match fault {

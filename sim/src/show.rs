@@ -75,7 +75,9 @@ impl Display for Shown<'_, Load> {
 impl Display for Shown<'_, Control> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.1 {
-            Control::Probe { nonce, .. } => write!(f, "probe {:04x}", nonce >> 48),
+            Control::Probe { nonce, known, .. } => {
+                write!(f, "probe {:04x} known {:04x}", nonce >> 48, known.map_or(0, |known| known.0 >> 48))
+            }
             Control::Hello(hello) => Display::fmt(&Shown(self.0, hello), f),
             Control::Confirm(tickets) => {
                 f.write_str("confirm")?;

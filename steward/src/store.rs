@@ -23,6 +23,7 @@ mod prune;
 pub(crate) mod reader;
 mod schema;
 pub(crate) mod show;
+mod starts;
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use protocol::event::{Facts, Queued};
-use protocol::message::{Epoch, Message, MessageId, Seq};
+use protocol::limits::STARTS_MAX;
+use protocol::message::{Epoch, Incarnation, Message, MessageId, Seq};
 use protocol::name::Lane;
 use protocol::snapshot::Snapshot;
 use protocol::step::Write;
@@ -91,10 +93,12 @@ impl Store {
         self.meta.commits
     }
 
-    /// Counts the start of a process, so that its store can be told from an older copy of it. An error leaves nothing.
-    pub(crate) fn count_start(&mut self) -> Result<(), CommitError> {
+    /// Writes down that a process begins on this store, so that an older copy of it can be told from it. An error leaves
+    /// nothing.
+    pub(crate) fn begin_process(&mut self, incarnation: Incarnation) -> Result<(), CommitError> {
         let counted =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+                starts::add(&transaction, incarnation, STARTS_MAX)?;
                 meta::count(&transaction, 0)?;
                 transaction.commit()
             });
@@ -115,6 +119,7 @@ impl Store {
             in_lanes: in_lanes::read(&self.connection, &mut names)?,
             inbox: inbox.into_iter().map(|row| (facts(&row.message), row)).map(|(facts, row)| (row, facts)).collect(),
             last_ticket: self.meta.last_ticket,
+            starts: starts::read(&self.connection)?,
         })
     }
 

@@ -181,16 +181,24 @@ impl Rig {
 
     /// The other node answers the last probe as this process with this store.
     pub(crate) fn answer_probe(&mut self, epoch: Epoch, incarnation: Incarnation) {
-        self.answer_probe_at(epoch, incarnation, 0);
+        self.answer_probe_with(epoch, incarnation, 0, &[]);
     }
 
-    /// As above; its store had so many commits when it started.
-    pub(crate) fn answer_probe_at(&mut self, epoch: Epoch, incarnation: Incarnation, commits_at_start: u64) {
-        let nonce = self.effects.iter().rev().find_map(|(_, effect)| match effect {
-            Effect::Control { control: Control::Probe { nonce, .. }, .. } => Some(*nonce),
+    /// As above; its store had so many commits when it started, and these processes began on it before.
+    pub(crate) fn answer_probe_with(
+        &mut self,
+        epoch: Epoch,
+        incarnation: Incarnation,
+        commits_at_start: u64,
+        earlier: &[Incarnation],
+    ) {
+        let probe = self.effects.iter().rev().find_map(|(_, effect)| match effect {
+            Effect::Control { control: Control::Probe { nonce, known, .. }, .. } => Some((*nonce, *known)),
             _ => None,
         });
-        let occasion = Occasion::Answer(nonce.expect("a probe was sent"));
+        let (nonce, known) = probe.expect("a probe was sent");
+        let known = known.is_none_or(|known| known == incarnation || earlier.contains(&known));
+        let occasion = Occasion::Answer { nonce, known };
         let hello = Hello { from: other(), epoch, incarnation, commits_at_start, occasion, info: "".into() };
         self.step(Event::Control { from: other(), to: None, control: Control::Hello(hello) });
     }

@@ -33,6 +33,7 @@ impl Tables {
                 })
                 .collect(),
             last_ticket: self.last_ticket,
+            starts: self.starts.clone(),
         }
     }
 

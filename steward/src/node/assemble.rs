@@ -272,7 +272,9 @@ fn sender_of(dir: &Path) -> anyhow::Result<results::SenderOf> {
 fn open(config: &Config) -> anyhow::Result<Opened> {
     let dir = config.node.dir.as_path();
     let mut store = Store::open(dir)?;
-    store.count_start().with_context(|| format!("the store in {} can't be written", dir.display()))?;
+    let incarnation = Incarnation(low_bits(uuid::Uuid::now_v7().as_u128()));
+    let begun = store.begin_process(incarnation);
+    begun.with_context(|| format!("the store in {} can't be written", dir.display()))?;
     let snapshot = store.snapshot(&|message: &Message| methods::facts(message.method.as_str()))?;
     let running = |(row, _): &(InboxRow, Facts)| match row.state {
         InState::Running(_) => Some((row.ticket, row.message.id)),
@@ -289,11 +291,10 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
         tracing::info!(files = removed, "removed outputs that belong to no message");
     }
     let log = MessageLog::open(dir)?;
-    let random = uuid::Uuid::now_v7().as_u128();
     let identity = Identity {
         name: config.node.name.clone(),
         epoch: store.epoch(),
-        incarnation: Incarnation(low_bits(random)),
+        incarnation,
         commits_at_start: store.commits(),
         seed: low_bits(uuid::Uuid::now_v7().as_u128()),
     };

@@ -159,6 +159,12 @@ const MIGRATIONS: &[&str] = &[
     );
     CREATE UNIQUE INDEX errors_id ON errors (id, item, node);
 ",
+    "
+    CREATE TABLE starts (
+        number INTEGER PRIMARY KEY,
+        incarnation INTEGER NOT NULL
+    );
+",
 ];
 
 /// Opens the file in `dir` for writing; makes it where there is none, and brings an older one up to date.

@@ -433,6 +433,32 @@ fn transactions_are_counted_durably_and_the_epoch_stays() {
 }
 
 #[test]
+fn a_store_knows_the_processes_that_began_on_it_and_a_copy_only_those_before() {
+    let (folder, copy) = (folder(), tempfile::tempdir().unwrap());
+    let mut store = Store::open(folder.path()).unwrap();
+    store.begin_process(Incarnation(7)).unwrap();
+    store.close();
+    std::fs::copy(folder.path().join("steward.db"), copy.path().join("steward.db")).unwrap();
+    let mut store = Store::open(folder.path()).unwrap();
+    store.begin_process(Incarnation(u64::MAX >> 2)).unwrap();
+    assert_eq!(store.commits(), 2, "each start counts");
+    drop(store);
+    let starts = |folder: &TempDir| snapshot(&Store::open(folder.path()).unwrap()).starts;
+    assert_eq!(starts(&folder), [Incarnation(7), Incarnation(u64::MAX >> 2)]);
+    assert_eq!(starts(&copy), [Incarnation(7)]);
+}
+
+#[test]
+fn of_the_processes_that_began_on_a_store_the_latest_are_remembered() {
+    let folder = folder();
+    let store = Store::open(folder.path()).unwrap();
+    for incarnation in 1..=9 {
+        starts::add(&store.connection, Incarnation(incarnation), 4).unwrap();
+    }
+    assert_eq!(snapshot(&store).starts, [6, 7, 8, 9].map(Incarnation));
+}
+
+#[test]
 fn files_are_for_their_owner_only() {
     let folder = folder();
     let mut store = Store::open(folder.path()).unwrap();

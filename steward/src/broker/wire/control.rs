@@ -103,7 +103,12 @@ impl<'a> ControlText<'a> {
 
     fn fill(self, control: &'a Control) -> Result<Self, WireError> {
         Ok(match control {
-            Control::Probe { nonce, epoch } => Self { nonce: Some(Hex64(*nonce)), epoch: Some(Hex64(epoch.0)), ..self },
+            Control::Probe { nonce, epoch, known } => Self {
+                nonce: Some(Hex64(*nonce)),
+                epoch: Some(Hex64(epoch.0)),
+                incarnation: known.map(|known| Hex64(known.0)),
+                ..self
+            },
             Control::Hello(hello) => Self { hello: Some(HelloText::from_hello(hello)?), ..self },
             Control::Confirm(tickets) => Self { tickets: tickets.iter().map(|ticket| ticket.0).collect(), ..self },
             Control::Cancel { epoch, kind, method, id, seq, prev } => Self {
@@ -133,7 +138,11 @@ impl<'a> ControlText<'a> {
         let kind = || self.command_or_event.map(|kind| kind.0).ok_or_else(missing);
         let method = || self.method.clone().ok_or_else(missing);
         Ok(match what {
-            "probe" => Control::Probe { nonce: self.nonce.ok_or_else(missing)?.0, epoch: epoch()? },
+            "probe" => Control::Probe {
+                nonce: self.nonce.ok_or_else(missing)?.0,
+                epoch: epoch()?,
+                known: super::envelope::incarnation(self.incarnation)?,
+            },
             "hello" => Control::Hello(self.hello.ok_or_else(missing)?.check(self.from_node.as_str())?),
             "confirm" => {
                 limit("the number of tickets", self.tickets.len(), TICKETS_MAX)?;

@@ -30,6 +30,9 @@ pub(super) struct HelloText<'a> {
     /// The probe's, in an answer.
     #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
     nonce: Option<Hex64>,
+    /// In an answer: the process that the probe named began on this store.
+    #[serde(default, skip_serializing_if = "text::is_false")]
+    known: bool,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     info: Option<&'a RawValue>,
 }
@@ -71,12 +74,12 @@ impl std::str::FromStr for OccasionName {
 impl<'a> HelloText<'a> {
     /// What the protocol says, as text.
     pub(super) fn from_hello(hello: &'a Hello) -> Result<Self, WireError> {
-        let (occasion, nonce) = match hello.occasion {
-            Occasion::Up => (OccasionName::Up, None),
-            Occasion::Interval => (OccasionName::Interval, None),
-            Occasion::Goodbye => (OccasionName::Goodbye, None),
-            Occasion::Answer(nonce) => (OccasionName::Answer, Some(Hex64(nonce))),
-            Occasion::Mistaken => (OccasionName::Mistaken, None),
+        let (occasion, nonce, known) = match hello.occasion {
+            Occasion::Up => (OccasionName::Up, None, false),
+            Occasion::Interval => (OccasionName::Interval, None, false),
+            Occasion::Goodbye => (OccasionName::Goodbye, None, false),
+            Occasion::Answer { nonce, known } => (OccasionName::Answer, Some(Hex64(nonce)), known),
+            Occasion::Mistaken => (OccasionName::Mistaken, None, false),
         };
         let info = match hello.info.as_ref() {
             "" => None,
@@ -90,6 +93,7 @@ impl<'a> HelloText<'a> {
             commits_at_start: hello.commits_at_start,
             occasion,
             nonce,
+            known,
             info,
         })
     }
@@ -107,7 +111,7 @@ impl<'a> HelloText<'a> {
             (OccasionName::Interval, _) => Occasion::Interval,
             (OccasionName::Goodbye, _) => Occasion::Goodbye,
             (OccasionName::Mistaken, _) => Occasion::Mistaken,
-            (OccasionName::Answer, Some(nonce)) => Occasion::Answer(nonce.0),
+            (OccasionName::Answer, Some(nonce)) => Occasion::Answer { nonce: nonce.0, known: self.known },
             (OccasionName::Answer, None) => return Err(WireError::Value("an answer has no nonce")),
         };
         let info: Arc<str> = match self.info {

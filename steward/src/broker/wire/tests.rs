@@ -152,7 +152,7 @@ fn hello(from: NodeName) -> impl Strategy<Value = Hello> {
         Just(Occasion::Interval),
         Just(Occasion::Goodbye),
         Just(Occasion::Mistaken),
-        any::<u64>().prop_map(Occasion::Answer),
+        (any::<u64>(), any::<bool>()).prop_map(|(nonce, known)| Occasion::Answer { nonce, known }),
     ];
     let info = prop_oneof![Just(Arc::from("")), Just(Arc::from(r#"{"version":"0.1","labels":["ä\n"],"load":0.5}"#))];
     (stored(), stored(), stored(), occasion, info).prop_map(
@@ -170,7 +170,11 @@ fn hello(from: NodeName) -> impl Strategy<Value = Hello> {
 fn control(from: NodeName) -> impl Strategy<Value = Control> {
     let stream = prop::sample::select(Stream::ALL.to_vec());
     prop_oneof![
-        (any::<u64>(), stored()).prop_map(|(nonce, epoch)| Control::Probe { nonce, epoch: Epoch(epoch) }),
+        (any::<u64>(), stored(), prop::option::of(stored())).prop_map(|(nonce, epoch, known)| Control::Probe {
+            nonce,
+            epoch: Epoch(epoch),
+            known: known.map(Incarnation)
+        }),
         hello(from).prop_map(Control::Hello),
         prop::collection::vec(stored().prop_map(Ticket), 0..20).prop_map(Control::Confirm),
         (stored(), kind(), method(), any::<u128>(), stored(), stored()).prop_map(
