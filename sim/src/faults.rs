@@ -57,6 +57,9 @@ faults! {
     store_gone "store-gone" 10;
     /// A node's store is replaced by an older copy of itself; in 10 minutes of a node.
     store_restored "store-restored" 15;
+    /// A process is killed when it has begun to run something, every other one with it, and a copy from before that process
+    /// began takes the place of its store and starts more than once; in 10,000 batches that run something.
+    store_swapped "store-swapped" 500;
     /// Another node with the same name and a store of its own joins; in 10,000 seeds with this fault.
     twins "twins" 10000;
     /// The wall clock jumps by up to an hour, either way; in 10 minutes of a node.

@@ -10,6 +10,7 @@ use protocol::time::{Mono, Now, Wall};
 use protocol::{Event, Node};
 
 use crate::disk::Disk;
+use crate::mischief::Fault;
 use crate::model::Lineage;
 use crate::network::{Address, Link, Load};
 use crate::process::{Input, Phase, Process};
@@ -31,6 +32,8 @@ pub(crate) struct Host {
     pub(crate) disk: Disk,
     /// Copies of the disk that were put aside.
     pub(crate) copies: Vec<Disk>,
+    /// The disk as it was before its process began, where a fault may want it back.
+    pub(crate) before_start: Option<Disk>,
     /// Which life of which store it has.
     pub(crate) lineage: Lineage,
     pub(crate) link: Link,
@@ -59,6 +62,7 @@ impl Host {
             process: None,
             disk: Disk::new(Epoch(epoch)),
             copies: Vec::new(),
+            before_start: None,
             lineage,
             link: Link::default(),
             ghost_until: 0,
@@ -98,6 +102,8 @@ impl World {
             return;
         }
         let incarnation = Incarnation(self.rng.next());
+        let keep = self.plan.faults.store_swapped > 0;
+        self.hosts[host].before_start = keep.then(|| self.hosts[host].disk.copy());
         self.hosts[host].disk.begin_process(incarnation);
         let machine = &self.hosts[host];
         let identity = Identity {
@@ -195,6 +201,7 @@ impl World {
         let lost = self.model.store_lost(self.hosts[host].lineage);
         self.hosts[host].disk = Disk::new(Epoch(epoch));
         self.hosts[host].copies.clear();
+        self.hosts[host].before_start = None;
         self.hosts[host].lineage = lost;
         self.hosts[host].first_life = true;
         self.comes_back(host);
@@ -215,6 +222,32 @@ impl World {
             return;
         };
         self.crash(host, "its store is an old copy");
+        self.put_in_place(host, copy);
+        self.comes_back(host);
+    }
+
+    /// A process dies when it has begun something, everybody else before they hear of it, and the store as it was before that
+    /// process began takes its place: once it has been started again and again, it has seen as much as the one that is
+    /// gone. False: nothing of it can be, because somebody could not notice.
+    pub(crate) fn swap_store(&mut self, host: usize) -> bool {
+        let Some(copy) = self.hosts[host].before_start.take().filter(|copy| self.is_noticeable(host, copy)) else {
+            return false;
+        };
+        self.crash(host, "its store is the one from before it began");
+        self.put_in_place(host, copy);
+        self.comes_back(host);
+        for other in (0..self.hosts.len()).filter(|other| *other != host) {
+            self.crash(other, "dies with another one");
+            self.comes_back(other);
+        }
+        for _ in 0..self.rng.below(4) {
+            let at = self.now + self.rng.skewed(20, 10_000);
+            self.schedule(at, Happening::Fault(Fault::Crash(host)));
+        }
+        true
+    }
+
+    fn put_in_place(&mut self, host: usize, copy: Disk) {
         let restored = self.model.store_restored(self.hosts[host].lineage, &copy.tables);
         self.hosts[host].disk = copy;
         self.hosts[host].lineage = restored;
@@ -225,7 +258,6 @@ impl World {
         for number in taken_back.collect::<Vec<_>>() {
             self.schedule(self.now + 1_000, Happening::TakeBack(number));
         }
-        self.comes_back(host);
     }
 
     /// Whether everybody who has to know has written down something of the store that is later than the copy: a process
@@ -236,11 +268,9 @@ impl World {
             return false;
         }
         self.hosts.iter().enumerate().filter(|(other, _)| *other != host).all(|(_, other)| {
-            let heard = other.disk.tables.peers.get(name);
-            heard.is_some_and(|peer| {
-                let later = peer.incarnation.is_some_and(|known| !copy.tables.starts.contains(&known));
-                peer.epoch == Some(epoch) && (later || peer.commits > copy.tables.commits)
-            })
+            let Some(peer) = other.disk.tables.peers.get(name) else { return false };
+            let later = peer.incarnation.is_some_and(|known| !copy.tables.starts.contains(&known));
+            peer.epoch == Some(epoch) && (later || peer.commits > copy.tables.commits)
         })
     }
 

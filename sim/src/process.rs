@@ -234,7 +234,11 @@ impl World {
             self.comes_back(host);
             return;
         }
+        let runs = effects.iter().any(|effect| matches!(effect, Effect::Start(_)));
         self.perform(host, effects);
+        if troubled && runs && self.rng.chance(self.plan.faults.store_swapped) && self.swap_store(host) {
+            return;
+        }
         self.plan_turn(host);
     }
 
