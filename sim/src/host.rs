@@ -268,7 +268,8 @@ impl World {
             return false;
         }
         self.hosts.iter().enumerate().filter(|(other, _)| *other != host).all(|(_, other)| {
-            let Some(peer) = other.disk.tables.peers.get(name) else { return false };
+            // Whoever has never spoken with it has sent it nothing.
+            let Some(peer) = other.disk.tables.peers.get(name).filter(|peer| peer.epoch.is_some()) else { return true };
             let later = peer.incarnation.is_some_and(|known| !copy.tables.starts.contains(&known));
             peer.epoch == Some(epoch) && (later || peer.commits > copy.tables.commits)
         })
