@@ -2,7 +2,6 @@
 //! session they have moved to. Only those of our own user can be seen.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,16 +20,17 @@ pub(crate) fn find(variable: &str, is_ours: impl Fn(&[u8]) -> bool) -> Vec<Pid> 
     for entry in entries.flatten() {
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else { continue };
-        if number != own && carries(&entry.path(), variable, &is_ours) {
+        if number != own && carries(pid, variable, &is_ours) {
             found.push(pid);
         }
     }
     found
 }
 
-fn carries(process: &Path, variable: &str, is_ours: impl Fn(&[u8]) -> bool) -> bool {
+/// Whether a process has the variable, with a value that is one of ours.
+pub(crate) fn carries(pid: Pid, variable: &str, is_ours: impl Fn(&[u8]) -> bool) -> bool {
     // A process that has ended has no environment any more, so what is only waiting to be reaped is not found.
-    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
     let mut values = environment.split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(variable.as_bytes()));
     values.find_map(|rest| rest.strip_prefix(b"=")).is_some_and(is_ours)
 }

@@ -205,7 +205,7 @@ pub(crate) fn recover(dir: &Path, running: &[(Ticket, MessageId)]) -> usize {
         return 0;
     }
     let ids: BTreeSet<MessageId> = running.iter().map(|(_, id)| *id).collect();
-    process::end(&HashSet::new(), &ids, process::GRACE)
+    process::end(&HashSet::new(), &process::Marked { ids, by: None }, process::GRACE)
 }
 
 #[cfg(test)]

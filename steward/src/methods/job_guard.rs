@@ -6,7 +6,9 @@
 //! [`methods::recover`](super::recover), which looks for it when the node starts again.
 //!
 //! What goes through the pipe, 21 bytes each: `+` or `-`, the group (i32, little endian), the message (u128, little
-//! endian). It is written in one piece, because a pipe never splits what is this short.
+//! endian). It is written in one piece, because a pipe never splits what is this short. The first of them is `=`, and holds, in
+//! place of a message, what all processes are marked with that this process of the node starts: its next process may
+//! run the same message again before the guard of this one is done.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
@@ -22,8 +24,9 @@ use protocol::message::MessageId;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::Pid;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::process;
+use super::process::{self, Marked};
 
 /// The hidden verb of the guard's process.
 pub(crate) const VERB: &str = "job-guard";
@@ -47,13 +50,14 @@ impl Program {
 }
 
 /// The node's side. Clones are the same guard.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Guard {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    started_by: Uuid,
     state: Mutex<State>,
     untold: AtomicU64,
 }
@@ -66,6 +70,17 @@ struct State {
 }
 
 impl Guard {
+    /// Knows of nothing, and has no process yet.
+    pub(super) fn new() -> Self {
+        let (state, untold) = (Mutex::default(), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { started_by: Uuid::now_v7(), state, untold }) }
+    }
+
+    /// What everything is marked with that this process of the node starts.
+    pub(super) fn started_by(&self) -> Uuid {
+        self.shared.started_by
+    }
+
     /// A command begins: its group, and the message that its processes are marked with. Never waits.
     pub(super) fn begin(&self, group: Pid, id: MessageId) {
         let mut state = self.state();
@@ -125,6 +140,7 @@ impl Guard {
         fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
         let mut state = self.state();
         state.pipe = Some(File::from(pipe));
+        self.write(&state, record(b'=', 0, self.shared.started_by.as_u128()));
         for (group, id) in &state.live {
             self.tell(&state, b'+', *group, *id);
         }
@@ -132,7 +148,11 @@ impl Guard {
     }
 
     fn tell(&self, state: &State, what: u8, group: Pid, id: MessageId) {
-        let told = state.pipe.as_ref().map(|mut pipe| pipe.write_all(&record(what, group, id)));
+        self.write(state, record(what, group.as_raw_nonzero().get(), id.0));
+    }
+
+    fn write(&self, state: &State, record: [u8; RECORD_BYTES]) {
+        let told = state.pipe.as_ref().map(|mut pipe| pipe.write_all(&record));
         if !matches!(told, Some(Ok(()))) {
             self.shared.untold.fetch_add(1, Ordering::Relaxed);
         }
@@ -144,10 +164,10 @@ impl Guard {
     }
 }
 
-fn record(what: u8, group: Pid, id: MessageId) -> [u8; RECORD_BYTES] {
+fn record(what: u8, group: i32, id: u128) -> [u8; RECORD_BYTES] {
     let mut record = [what; RECORD_BYTES];
-    record[1..5].copy_from_slice(&group.as_raw_nonzero().get().to_le_bytes());
-    record[5..].copy_from_slice(&id.0.to_le_bytes());
+    record[1..5].copy_from_slice(&group.to_le_bytes());
+    record[5..].copy_from_slice(&id.to_le_bytes());
     record
 }
 
@@ -156,10 +176,15 @@ pub(crate) fn main() -> ExitCode {
     // A guard that outlives its node for a moment must not keep a file system busy.
     std::env::set_current_dir("/").ok();
     let mut live: HashMap<Pid, MessageId> = HashMap::new();
+    let mut by = None;
     let mut record = [0; RECORD_BYTES];
     let mut input = io::stdin().lock();
     while input.read_exact(&mut record).is_ok() {
         let [what, g0, g1, g2, g3, id @ ..] = record;
+        if what == b'=' {
+            by = Some(Uuid::from_u128(u128::from_le_bytes(id)));
+            continue;
+        }
         let Some(group) = Pid::from_raw(i32::from_le_bytes([g0, g1, g2, g3])) else { continue };
         match what {
             b'+' => live.insert(group, MessageId(u128::from_le_bytes(id))),
@@ -168,7 +193,7 @@ pub(crate) fn main() -> ExitCode {
     }
     if !live.is_empty() {
         let (groups, ids): (HashSet<Pid>, BTreeSet<MessageId>) = live.into_iter().unzip();
-        process::end(&groups, &ids, process::GRACE);
+        process::end(&groups, &Marked { ids, by }, process::GRACE);
     }
     ExitCode::SUCCESS
 }

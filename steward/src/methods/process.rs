@@ -14,6 +14,7 @@ use protocol::message::MessageId;
 use rustix::io::Errno;
 use rustix::process::{self, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use tokio::io::unix::AsyncFd;
+use uuid::Uuid;
 
 use super::Guard;
 use crate::clock::Clock;
@@ -21,6 +22,10 @@ use crate::marked;
 
 /// The variable that marks every process of a message, whatever group or session it moves to.
 pub(super) const MARK: &str = "STEWARD_MESSAGE_ID";
+
+/// The variable that says which process of the node has started it: a message that may run again is run by the next one,
+/// and whoever ends what the last one has left must not end that.
+pub(super) const STARTED_BY: &str = "STEWARD_STARTED_BY";
 
 /// How long a process that was asked to end (SIGTERM) may take before it is killed (SIGKILL).
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
@@ -124,27 +129,49 @@ fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(AsyncFd::try_new(pidfd)?)
 }
 
-/// The processes that carry the mark of one of these messages.
-pub(super) fn marked(ids: &BTreeSet<MessageId>) -> Vec<Pid> {
-    let id = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<MessageId>().ok();
-    marked::find(MARK, |value| id(value).is_some_and(|id| ids.contains(&id)))
+/// Processes by the marks that they carry.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Marked {
+    /// Of one of these messages.
+    pub(super) ids: BTreeSet<MessageId>,
+    /// Started by this process of the node; none is by any.
+    pub(super) by: Option<Uuid>,
 }
 
-/// Ends groups, and the processes that carry the mark of these messages: asks them, waits for at most `grace`, kills
-/// what is left. Returns how many marked processes and groups it met. Blocks.
-pub(super) fn end(groups: &HashSet<Pid>, ids: &BTreeSet<MessageId>, grace: Duration) -> usize {
+impl Marked {
+    fn find(&self) -> Vec<Pid> {
+        let id = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<MessageId>().ok();
+        let mut found = marked::find(MARK, |value| id(value).is_some_and(|id| self.ids.contains(&id)));
+        if let Some(by) = self.by {
+            let by = by.to_string();
+            found.retain(|pid| marked::carries(*pid, STARTED_BY, |value| value == by.as_bytes()));
+        }
+        found
+    }
+
+    /// Kills them until there are none. Blocks, usually for milliseconds.
+    pub(super) fn kill(&self) {
+        if !marked::kill(|| self.find()) {
+            tracing::warn!(messages = ?self.ids, "processes of these messages don't end even when they are killed");
+        }
+    }
+}
+
+/// Ends groups, and the processes that carry these marks: asks them, waits for at most `grace`, kills what is left.
+/// Returns how many marked processes and groups it met. Blocks.
+pub(super) fn end(groups: &HashSet<Pid>, marked: &Marked, grace: Duration) -> usize {
     let clock = Clock::start();
     let mut met: HashSet<Pid> = groups.clone();
     for group in groups {
         process::kill_process_group(*group, Signal::TERM).ok();
     }
-    for pid in marked(ids) {
+    for pid in marked.find() {
         met.insert(pid);
         process::kill_process(pid, Signal::TERM).ok();
     }
     let alive = |groups: &HashSet<Pid>| groups.iter().any(|group| process::test_kill_process_group(*group).is_ok());
     while clock.elapsed() < grace {
-        if !alive(groups) && marked(ids).is_empty() {
+        if !alive(groups) && marked.find().is_empty() {
             return met.len();
         }
         std::thread::park_timeout(LOOK);
@@ -152,13 +179,6 @@ pub(super) fn end(groups: &HashSet<Pid>, ids: &BTreeSet<MessageId>, grace: Durat
     for group in groups {
         process::kill_process_group(*group, Signal::KILL).ok();
     }
-    kill_marked(ids);
+    marked.kill();
     met.len()
-}
-
-/// Kills the processes that carry the mark of these messages, until there are none. Blocks, usually for milliseconds.
-pub(super) fn kill_marked(ids: &BTreeSet<MessageId>) {
-    if !marked::kill(|| marked(ids)) {
-        tracing::warn!(messages = ?ids, "processes of these messages don't end even when they are killed");
-    }
 }

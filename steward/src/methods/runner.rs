@@ -142,7 +142,7 @@ impl Runner {
             blobs: setup.blobs,
             max_output: setup.max_output,
             started: setup.started,
-            guard: Guard::default(),
+            guard: Guard::new(),
             ends,
             text_log,
             error_log,

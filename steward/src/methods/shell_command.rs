@@ -10,8 +10,9 @@
 //!   signal, or the reason for which it could not be started.
 //! * Standard output and standard error come back apart, up to `--max-output` for both together; what is more is read,
 //!   dropped and marked as truncated. Standard input is empty.
-//! * The program gets the environment and the working directory of the node, and three variables beside:
-//!   `STEWARD_MESSAGE_ID`, `STEWARD_NODE` (this node) and `STEWARD_FROM` (the sender).
+//! * The program gets the environment and the working directory of the node, and four variables beside:
+//!   `STEWARD_MESSAGE_ID`, `STEWARD_NODE` (this node), `STEWARD_FROM` (the sender), and `STEWARD_STARTED_BY`, which is
+//!   another one for each process of the node. By these steward finds what a program has started, wherever it went.
 //! * `methodTimeout` limits how long it may run. When it is over, or when you cancel the message, everything that the
 //!   program has started is ended: SIGTERM first, SIGKILL after 2 s. The message ends as `timed_out` or `cancelled`, with
 //!   the output so far.
@@ -32,7 +33,7 @@ use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Stop;
-use super::process::{GRACE, Leader, MARK, kill_marked};
+use super::process::{GRACE, Leader, MARK, Marked, STARTED_BY};
 use super::{AfterCrash, Ending, Method, MethodCtx, MethodError};
 
 /// How long output is waited for once the program has ended: a process in the background may hold the pipe for ever.
@@ -68,6 +69,7 @@ impl Method for ShellCommand {
         command
             .args(&argv[1..])
             .env(MARK, id.to_string())
+            .env(STARTED_BY, ctx.guard().started_by().to_string())
             .env("STEWARD_NODE", ctx.node().as_str())
             .env("STEWARD_FROM", message.from.as_str())
             .stdin(Stdio::null())
@@ -95,7 +97,8 @@ impl Method for ShellCommand {
         }
         let status = leader.reap();
         if let Ok(Some(_)) = stopped {
-            let escaped = tokio::task::spawn_blocking(move || kill_marked(&BTreeSet::from([id]))).await;
+            let marked = Marked { ids: BTreeSet::from([id]), by: None };
+            let escaped = tokio::task::spawn_blocking(move || marked.kill()).await;
             escaped.map_err(|error| MethodError(error.to_string()))?;
         }
         finish.cancel();

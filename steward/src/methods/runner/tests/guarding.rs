@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use protocol::message::MessageId;
 
 use super::rig::*;
+use crate::marked;
+use crate::methods::process::{MARK, STARTED_BY};
 use crate::methods::{job_guard, recover};
 
 const ROLE: &str = "STEWARD_TEST_GUARDING";
@@ -89,6 +91,24 @@ async fn the_guard_ends_what_a_killed_node_ran() {
     for pid in processes {
         gone(pid).await;
     }
+}
+
+/// The guard gives what is deaf to SIGTERM some time. Until then the node may be back, and run the message again.
+#[tokio::test]
+async fn the_guard_leaves_alone_what_the_next_process_of_its_node_runs() {
+    let mut node = Node::start("guarded").await;
+    let [_, deaf, _] = node.processes().await;
+    let id = std::fs::read_to_string(node.dir.path().join("id")).unwrap();
+    node.kill();
+    let again = Command::new("sleep").arg("1000").env(MARK, id.trim()).env(STARTED_BY, "another").spawn();
+    let mut again = again.unwrap();
+    assert!(Path::new(&format!("/proc/{deaf}")).exists(), "the guard is not done");
+    let role = format!("guarded:{}", node.dir.path().display());
+    until("the guard is done", || marked::find(ROLE, |value| value == role.as_bytes()).is_empty().then_some(())).await;
+    let alive = again.try_wait().unwrap().is_none();
+    again.kill().unwrap();
+    again.wait().unwrap();
+    assert!(alive);
 }
 
 #[tokio::test]
