@@ -90,7 +90,8 @@ fn line(report: &Report) {
             tracing::trace!(?report, "a message or a node has changed");
         }
         Report::Conflict { peer, known, other } => {
-            tracing::error!(node = %peer, ?known, ?other, "two live processes have one name; one of them must go");
+            let (known, other) = (format_args!("{:016x}", known.0), format_args!("{:016x}", other.0));
+            tracing::error!(node = %peer, %known, %other, "two live processes have one name; one of them must go");
         }
         Report::StoreLost { peer } => {
             tracing::warn!(node = %peer, "came back without what its store had held");
