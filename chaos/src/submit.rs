@@ -135,11 +135,12 @@ impl Submitter<'_> {
         Tried::Settled
     }
 
-    /// One write at the end of the file, as `cat >>` makes it. What it writes may be taken from then on.
+    /// One write at the end of the file, as `cat >>` makes it, and a sync: what was only written may go with a file system
+    /// that fails. What it writes may be taken from then on.
     fn append(&self, orders: &[usize]) -> Tried {
         let file = OpenOptions::new().append(true).open(self.dir.join("inmsg.txt"));
         let Ok(mut file) = file else { return Tried::NotTaken };
-        match file.write_all(self.text(orders).as_bytes()) {
+        match file.write_all(self.text(orders).as_bytes()).and_then(|()| file.sync_all()) {
             Ok(()) => self.note(orders, &Fate::Written),
             // Part of it may be there.
             Err(error) => self.note(orders, &Fate::Unknown(error.to_string())),

@@ -17,19 +17,25 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audite
         let state = evidence.state(number);
         let (tag, kind) = (&order.tag, order.kind());
         let what = || format!("{tag} ({kind}), {}, by processes {runs:?}", state.unwrap_or("not there"));
-        let in_copy = world.machines[order.to].past.in_copy.contains(tag);
-        let copies = if in_copy { world.machines[order.to].past.store_restored as usize } else { 0 };
+        let (sender, receiver) = (&world.machines[order.from].past, &world.machines[order.to].past);
+        let copies = if receiver.in_copy.contains(tag) { receiver.store_restored as usize } else { 0 };
+        // Its sender does not know that it has sent it, and its receiver does not know that it has had it.
+        let unknown =
+            if sender.out_copy.contains(tag) { (receiver.store_gone + receiver.store_restored) as usize } else { 0 };
         let most = most(world, order, &runs);
-        let in_file = world.machines[order.from].past.store_restored > 0 && evidence.fates[number] == Fate::Written;
+        let in_file = sender.store_restored > 0 && evidence.fates[number] == Fate::Written;
         if runs.len() > most && in_file {
             audited.excuse("handed in again by a copy in which inmsg.txt was not taken in yet");
-        } else if runs.len() > most + copies {
+        } else if runs.len() > most + copies + unknown {
             audited.twice(what());
+        } else if runs.len() > most + copies {
+            audited
+                .excuse("sent again by a restored copy in whose outbox it was, to a receiver whose directory was lost");
         } else if runs.len() > most {
             audited.excuse("run again by a restored copy in whose inbox it was");
         }
         let never = matches!(state, Some("refused" | "expired")) || matches!(order.what, What::Forbidden);
-        if never && runs.len() > copies {
+        if never && runs.len() > copies + unknown {
             audited.twice(format!("should not have run at all: {}", what()));
         }
         // One that ran out of time may not have come to its first line.

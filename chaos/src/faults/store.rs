@@ -44,7 +44,7 @@ pub(super) const RESTORED: Fault = Fault {
 
 /// Copies the directory of a ship that is down, and plans its return.
 fn copy(world: &mut World<'_>, ship: usize, later: std::time::Duration) {
-    let in_copy = in_inbox(world, ship);
+    let (in_copy, out_copy) = open_in(world, ship);
     let (machine, number) = (&world.machines[ship], world.chronicle.len());
     let place = world.fleet.dir().join(format!("copy-{number}"));
     let copied = fs::create_dir(&place).and_then(|()| copy_all(machine.node.dir(), &place));
@@ -57,6 +57,7 @@ fn copy(world: &mut World<'_>, ship: usize, later: std::time::Duration) {
             let machine = &mut world.machines[ship];
             machine.past.store_restored += 1;
             machine.past.in_copy.extend(in_copy);
+            machine.past.out_copy.extend(out_copy);
             let dir = machine.node.dir();
             let restored = empty(dir).and_then(|()| copy_all(&place, dir));
             world.check(restored, "restoring a directory");
@@ -69,13 +70,17 @@ fn copy(world: &mut World<'_>, ship: usize, later: std::time::Duration) {
     });
 }
 
-/// The tags of what has not ended in the inbox of a ship that is down.
-fn in_inbox(world: &World<'_>, ship: usize) -> Vec<String> {
+/// The tags of what has not ended in the inbox of a ship that is down, and in its outbox.
+fn open_in(world: &World<'_>, ship: usize) -> (Vec<String>, Vec<String>) {
     let machine = &world.machines[ship];
     let ran = machine.node.cli(&["messages", "--json", "--limit", "10000"]);
     let messages = ran.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let open = messages.filter(|message| message["toNode"] == *machine.name && message["finishedAt"].is_null());
-    open.filter_map(|message| tag_of(&message)).collect()
+    let open: Vec<Value> = messages.filter(|message| message["finishedAt"].is_null()).collect();
+    let tags = |end: &str| {
+        let of_it = open.iter().filter(|message| message[end] == *machine.name);
+        of_it.filter_map(tag_of).collect()
+    };
+    (tags("toNode"), tags("fromNode"))
 }
 
 /// Deletes everything in a folder.

@@ -42,6 +42,8 @@ pub(crate) struct Past {
     pub(crate) store_restored: u32,
     /// What stood in a copy's inbox, not ended: nothing in the copy says that it has run since.
     pub(crate) in_copy: BTreeSet<String>,
+    /// What stood in a copy's outbox, not ended: nothing in the copy says that it has been sent since.
+    pub(crate) out_copy: BTreeSet<String>,
     /// Another process with another directory had its name, so many times.
     pub(crate) twins: u32,
     /// Its disk was full or read-only.
@@ -148,10 +150,10 @@ impl<'f> Machine<'f> {
         self.switches.set_clock(0);
         self.switches.set_sync(0);
         self.switches.set_crash(None);
-        if self.runs() && self.held == 0 {
+        // Also one that was asked to end while it stood still.
+        if self.runs() {
             self.node.thaw();
         }
-        self.free_disk();
         if self.disk_is_broken {
             self.may_end = true;
             if self.runs() {
@@ -159,6 +161,8 @@ impl<'f> Machine<'f> {
             }
             self.repair_disk();
         }
+        // Nothing can be removed from a disk that is broken.
+        self.free_disk();
         self.held = 0;
         self.restart_at = Some(Duration::ZERO);
     }
