@@ -14,6 +14,7 @@
 mod broker;
 mod disk;
 mod http;
+pub(crate) mod keeper;
 mod message;
 mod node;
 mod process;
@@ -97,7 +98,7 @@ impl Fleet {
     /// The same in a temporary folder below another one than usual.
     pub fn within(program: &Path, folder: &Path) -> Self {
         let dir = tempfile::tempdir_in(folder).unwrap();
-        fleets().push(dir.path().to_owned());
+        fleets().begins(dir.path());
         let broker = Broker::new(dir.path());
         Self { broker, program: program.to_owned(), dir }
     }
@@ -185,24 +186,57 @@ impl Drop for Fleet {
         if std::thread::panicking() {
             self.show_logs();
         }
-        process::end_marked(self.dir.path());
-        fleets().retain(|dir| dir != self.dir.path());
+        process::end_marked(self.dir.path(), 1);
+        fleets().ends(self.dir.path());
     }
 }
 
-/// The folders of all fleets that are there.
-fn fleets() -> MutexGuard<'static, Vec<PathBuf>> {
-    static FLEETS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// All fleets that are there.
+#[derive(Debug, Default)]
+struct Fleets {
+    dirs: Vec<PathBuf>,
+    keeper: Option<keeper::Keeper>,
+}
+
+impl Fleets {
+    fn begins(&mut self, dir: &Path) {
+        self.dirs.push(dir.to_owned());
+        self.keeper.iter_mut().for_each(|keeper| keeper.begins(dir));
+    }
+
+    fn ends(&mut self, dir: &Path) {
+        self.dirs.retain(|known| known != dir);
+        self.keeper.iter_mut().for_each(|keeper| keeper.ends(dir));
+    }
+}
+
+fn fleets() -> MutexGuard<'static, Fleets> {
+    static FLEETS: Mutex<Fleets> = Mutex::new(Fleets { dirs: Vec::new(), keeper: None });
     FLEETS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends everything that was started, and removes its folders: for whoever is told to stop in the middle.
-pub fn end_all() {
-    for dir in fleets().iter() {
-        process::end_marked(dir);
-        // What can't be removed is left behind in the temporary folder, which is no harm.
-        fs::remove_dir_all(dir).ok();
+/// Has a second process end all fleets when this one is gone, however it went. For programs that know what to do when they
+/// are called with [`keeper::VERB`].
+pub(crate) fn have_a_keeper() -> std::io::Result<()> {
+    fleets().keeper = Some(keeper::Keeper::start()?);
+    Ok(())
+}
+
+/// Ends everything that was started, and removes its folders: for whoever is told to stop in the middle, and exits then.
+/// Whoever else wants to start something meanwhile, or panics because something is gone, stands still.
+pub(crate) fn end_all() {
+    process::start_no_more();
+    std::panic::set_hook(Box::new(|_| {
+        loop {
+            std::thread::park();
+        }
+    }));
+    let mut fleets = fleets();
+    for dir in &fleets.dirs {
+        process::end_marked(dir, 1);
     }
+    // What the keeper can't remove is left behind in the temporary folder, which is no harm.
+    fleets.keeper.iter_mut().for_each(keeper::Keeper::end_all);
 }
 
 /// A file that commands append lines to: what really happened.

@@ -9,9 +9,10 @@ use clap::Parser;
 
 use crate::campaign::{self, Seeds};
 use crate::faults::{self, Fault};
+use crate::harness::{self, keeper};
+use crate::link;
 use crate::report;
 use crate::world::Terms;
-use crate::{harness, link};
 
 /// The exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: i32 = 130;
@@ -68,6 +69,9 @@ struct Args {
 
 /// Does what the command line says. The exit code is 0 only if every promise was kept in every world.
 pub fn run() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == keeper::VERB) {
+        return keeper::main();
+    }
     let args = Args::parse();
     if args.list {
         report::list(faults::ALL);
@@ -81,11 +85,15 @@ pub fn run() -> ExitCode {
         }
     };
     let repeat = repeat(&args);
-    if let Err(error) = link::on_interrupt(|| {
-        harness::end_all();
-        std::process::exit(INTERRUPTED);
-    }) {
-        report::say(&format!("Ctrl-C will leave processes behind: {error}"));
+    let ready = harness::have_a_keeper().and_then(|()| {
+        link::on_interrupt(|| {
+            harness::end_all();
+            std::process::exit(INTERRUPTED);
+        })
+    });
+    if let Err(error) = ready {
+        report::say(&format!("Nothing is begun, because Ctrl-C would leave processes behind: {error}"));
+        return ExitCode::from(2);
     }
     if terms.bug.is_some() {
         return planted(&args, &terms, &repeat);

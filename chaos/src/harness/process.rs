@@ -1,10 +1,11 @@
 //! Processes that end with the test, and ports that stay ours.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -14,6 +15,14 @@ use super::until;
 
 /// The variable by which we know our processes again, and theirs.
 const MARK: &str = "FLEET_OF_A_TEST";
+
+/// The pause between two looks for what is left, and how many there are at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// See [`LOOK_AGAIN`].
+const LOOKS_MAX: u32 = 250;
+
+/// Whoever starts a process holds this for reading, and whoever ends all of them for writing, for ever.
+static STARTING: RwLock<()> = RwLock::new(());
 
 /// How long one run of the command line may take.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
@@ -55,13 +64,8 @@ impl Process {
     /// Starts it; what it prints goes to the log file `NAME.log` of its fleet.
     pub fn start(name: &str, fleet: &Path, command: &mut Command) -> Self {
         let log = fs::File::options().create(true).append(true).open(fleet.join(format!("{name}.log"))).unwrap();
-        let child = command
-            .env(MARK, fleet)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name} can't be started: {error}"));
+        command.env(MARK, fleet).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = spawn(command).unwrap_or_else(|error| panic!("{name} can't be started: {error}"));
         Self { name: name.to_owned(), child }
     }
 
@@ -117,7 +121,7 @@ pub fn hold(name: &str, fleet: &Path, command: &Command) -> Held {
         shell.current_dir(dir);
     }
     let shell = shell.env(MARK, fleet).stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
-    Held { child: shell.spawn().unwrap_or_else(|error| panic!("{name} can't be started: {error}")) }
+    Held { child: spawn(shell).unwrap_or_else(|error| panic!("{name} can't be started: {error}")) }
 }
 
 impl Drop for Process {
@@ -127,6 +131,16 @@ impl Drop for Process {
             drop(self.child.wait());
         }
     }
+}
+
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    let _open = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
+/// From now on nothing is started any more: whoever tries waits for ever.
+pub(super) fn start_no_more() {
+    std::mem::forget(STARTING.write().unwrap_or_else(PoisonError::into_inner));
 }
 
 /// What a command printed, and how it ended.
@@ -151,8 +165,8 @@ impl Ran {
 
 /// Runs a command to its end.
 pub fn run(fleet: &Path, command: &mut Command) -> Ran {
-    let mut child =
-        command.env(MARK, fleet).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command.env(MARK, fleet).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = spawn(command).unwrap();
     let reader = |mut stream: Box<dyn Read + Send>| {
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -200,12 +214,23 @@ pub fn kill(id: u32) {
     rustix::process::kill_process(pid(id), Signal::KILL).unwrap();
 }
 
-/// Ends every process with the mark of this fleet.
-pub(crate) fn end_marked(fleet: &Path) {
-    for (id, _) in marked(fleet) {
-        // It may have ended since.
-        rustix::process::kill_process(pid(id), Signal::KILL).unwrap_or_default();
+/// Ends every process with the mark of this fleet, and whatever they start meanwhile, until so many looks in a row have
+/// found nothing; whether it came to that.
+pub(crate) fn end_marked(fleet: &Path, looks_in_vain: u32) -> bool {
+    let mut in_vain = 0;
+    for _ in 0..LOOKS_MAX {
+        let found = marked(fleet);
+        for (id, _) in &found {
+            // It may have ended since.
+            rustix::process::kill_process(pid(*id), Signal::KILL).unwrap_or_default();
+        }
+        in_vain = if found.is_empty() { in_vain + 1 } else { 0 };
+        if in_vain == looks_in_vain {
+            return true;
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
+    false
 }
 
 fn pid(id: u32) -> Pid {
