@@ -186,14 +186,17 @@ impl Broker {
                     }
                 }
             }
-            Channel::Echo(mark) => match self.0.echoes.take(mark) {
-                Some(Purpose::Signal(back)) => drop(back.send(())),
-                Some(Purpose::HandedOver(lanes)) => {
-                    let told = |(lane, seqs)| Event::HandedOver { lane, seqs };
-                    events.extend(lanes.into_iter().map(told));
+            Channel::Echo(mark) => {
+                for purpose in self.0.echoes.take(mark) {
+                    match purpose {
+                        Purpose::Signal(back) => drop(back.send(())),
+                        Purpose::HandedOver(lanes) => {
+                            let told = |(lane, seqs)| Event::HandedOver { lane, seqs };
+                            events.extend(lanes.into_iter().map(told));
+                        }
+                    }
                 }
-                None => {}
-            },
+            }
             Channel::Namesake => {}
         }
         Ok(())
