@@ -4,6 +4,7 @@
 //! from outside only, as an operator would.
 
 mod closing;
+mod deadline;
 mod effects;
 mod evidence;
 mod order;
@@ -12,7 +13,9 @@ mod states;
 mod views;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 
+use crate::campaign::panic_text;
 use crate::ledger::Fate;
 use crate::submit::Submission;
 use crate::world::World;
@@ -27,6 +30,8 @@ pub(crate) struct Audited {
     pub(crate) messages: u64,
     /// Commands and events that were carried out.
     pub(crate) executions: u64,
+    /// Starts that were compared with their deadlines.
+    pub(crate) deadlines: u64,
     /// Bytes of outputs that were compared.
     pub(crate) bytes: u64,
     /// Messages that were accepted and are not there, or never end, or end as what they can't have become.
@@ -65,6 +70,7 @@ impl Audited {
     pub(crate) fn add(&mut self, world: &Self) {
         self.messages += world.messages;
         self.executions += world.executions;
+        self.deadlines += world.deadlines;
         self.bytes += world.bytes;
         self.lost += world.lost;
         self.twice += world.twice;
@@ -96,6 +102,7 @@ pub(crate) fn audit(
     for wrong in std::mem::take(&mut world.wrong) {
         audited.other(wrong);
     }
+    let is_settled = settled.is_ok();
     if let Err(open) = settled {
         audited.lost(format!("not everything has come to its end: {open}"));
     }
@@ -106,11 +113,21 @@ pub(crate) fn audit(
             return audited;
         }
     };
-    states::check(world, &evidence, &mut audited);
-    effects::check(world, &evidence, &mut audited);
-    order::check(world, &evidence, submissions, &mut audited);
-    outputs::check(world, &evidence, &mut audited);
-    views::check(world, &evidence, &mut audited);
-    closing::check(world, &evidence, &mut audited);
+    let checked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        states::check(world, &evidence, &mut audited);
+        effects::check(world, &evidence, &mut audited);
+        order::check(world, &evidence, submissions, &mut audited);
+        deadline::check(world, &evidence, &mut audited);
+        outputs::check(world, &evidence, &mut audited);
+        // What has not ended is found already, and is in the way of all that comes after it.
+        if is_settled {
+            outputs::leftovers(world, &mut audited);
+            views::check(world, &evidence, &mut audited);
+            closing::check(world, &evidence, &mut audited);
+        }
+    }));
+    if let Err(panic) = checked {
+        audited.other(format!("the audit could not be finished, which is the tool's fault: {}", panic_text(&*panic)));
+    }
     audited
 }

@@ -1,5 +1,6 @@
 //! Many worlds, some at the same time, and what they add up to.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -84,8 +85,17 @@ pub(crate) struct Seeds {
     pub(crate) jobs: usize,
 }
 
+/// What comes after a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The next one.
+    World,
+    /// No more are begun.
+    Nothing,
+}
+
 /// Runs worlds; tells each as it ends.
-pub(crate) fn run(seeds: &Seeds, terms: &Terms, tell: &(impl Fn(&Told) + Sync)) -> Total {
+pub(crate) fn run(seeds: &Seeds, terms: &Terms, tell: &(impl Fn(&Told) -> Next + Sync)) -> Total {
     let timer = Timer::start();
     let (next, total) = (AtomicU64::new(seeds.range.start), Mutex::new(Total::default()));
     std::thread::scope(|scope| {
@@ -97,9 +107,12 @@ pub(crate) fn run(seeds: &Seeds, terms: &Terms, tell: &(impl Fn(&Told) + Sync)) 
                         return;
                     }
                     let told = one(seed, terms);
-                    tell(&told);
+                    let after = tell(&told);
                     if let Ok(mut total) = total.lock() {
                         total.add(&told);
+                    }
+                    if after == Next::Nothing {
+                        next.store(seeds.range.end, Ordering::Relaxed);
                     }
                 }
             });
@@ -117,13 +130,15 @@ pub(crate) fn one(seed: u64, terms: &Terms) -> Told {
     let outcome = match ran {
         Ok(Ok(outcome)) => Ok(outcome),
         Ok(Err(error)) => Err(format!("{error:#}")),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(format!("the world ended in a panic: {}", text.unwrap_or("(no text)")))
-        }
+        Err(panic) => Err(format!("the world ended in a panic: {}", panic_text(&*panic))),
     };
     Told { seed, outcome }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("(no text)")
 }
 
 /// The folder of a world that was kept.

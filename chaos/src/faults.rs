@@ -91,6 +91,7 @@ pub(crate) const ALL: &[&Fault] = &[
     &line::CUT,
     &line::SLOW_LINE,
     &line::NARROW,
+    &line::LOSSY,
     &line::TORN,
     &line::HALF_OPEN,
     &broker::REPLACED,

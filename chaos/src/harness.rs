@@ -32,6 +32,7 @@ pub use disk::{Disk, DiskKind};
 pub use http::{Answer, get, request, socket};
 pub use message::{event, shell, with};
 pub use node::Node;
+pub(crate) use process::KILLED;
 #[cfg(target_arch = "x86_64")]
 pub use process::{Held, hold};
 pub use process::{Port, Process, Ran, kill, marked, parent, run};

@@ -6,6 +6,8 @@
 //! ```
 //! What is on its way waits in the queue, so that delay is no limit of throughput, and a narrow line pushes back.
 
+mod sieve;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +22,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::dice::Dice;
+use sieve::Sieve;
 
 /// Bytes that are read at once, and pieces that may be on their way in one direction.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -40,6 +45,8 @@ pub(crate) enum Mode {
     Slow(Duration),
     /// No more than so many bytes a second pass, in each direction.
     Narrow(u64),
+    /// So many messages in a hundred are lost, in each direction.
+    Lossy(u64),
 }
 
 /// A direction.
@@ -228,6 +235,7 @@ async fn write(
     number: u64,
     shared: &Arc<Shared>,
 ) -> io::Result<()> {
+    let (mut sieve, mut dice) = (Sieve::default(), Dice::of(number, direction as u64));
     while let Some((due, piece)) = waiting.recv().await {
         sleep_until(due).await;
         let (below, up, down) = *shared.dead.borrow();
@@ -243,6 +251,8 @@ async fn write(
         if let Mode::Narrow(bytes_a_second) = mode {
             sleep(Duration::from_secs_f64(piece.len() as f64 / bytes_a_second as f64)).await;
         }
+        let lost = if let Mode::Lossy(percent) = mode { percent } else { 0 };
+        let piece = sieve.pass(&piece, || dice.chance(lost));
         to.write_all(&piece).await?;
     }
     Ok(())

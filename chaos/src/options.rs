@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
 
-use crate::campaign::{self, Seeds};
+use crate::campaign::{self, Next, Seeds};
 use crate::faults::{self, Fault};
 use crate::harness::{self, keeper};
 use crate::link;
@@ -43,6 +44,9 @@ struct Args {
     /// How long faults strike, in seconds
     #[arg(long, value_name = "S", default_value_t = 6.0)]
     duration: f64,
+    /// How long everything may take to come to its end after the faults, in seconds; what takes longer is lost
+    #[arg(long, value_name = "S", default_value_t = 150.0)]
+    settle: f64,
     /// All of these faults in each world, with commas between; "none" for none. Without it the seed chooses. See --list
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     faults: Vec<String>,
@@ -59,6 +63,9 @@ struct Args {
     /// if it does, and the campaign ends with the first world that shows it
     #[arg(long, value_name = "BUG")]
     plant: Option<String>,
+    /// With --plant: run all worlds, and say in how many the bug was noticed
+    #[arg(long, requires = "plant")]
+    count: bool,
     /// Print the counts by fault as a table in Markdown
     #[arg(long)]
     markdown: bool,
@@ -95,8 +102,10 @@ pub fn run() -> ExitCode {
         report::say(&format!("Nothing is begun, because Ctrl-C would leave processes behind: {error}"));
         return ExitCode::from(2);
     }
+    let limit = args.minutes.and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok());
+    let seeds = Seeds { range: args.seeds.clone(), limit, jobs: args.jobs.max(1) };
     if terms.bug.is_some() {
-        return planted(&args, &terms, &repeat);
+        return planted(&args, seeds, &terms, &repeat);
     }
     let failed = match args.seed {
         Some(seed) => {
@@ -106,9 +115,10 @@ pub fn run() -> ExitCode {
             !told.is_fine()
         }
         None => {
-            let limit = args.minutes.and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok());
-            let seeds = Seeds { range: args.seeds.clone(), limit, jobs: args.jobs.max(1) };
-            let total = campaign::run(&seeds, &terms, &|told| report::world(told, &repeat));
+            let total = campaign::run(&seeds, &terms, &|told| {
+                report::world(told, &repeat);
+                Next::World
+            });
             report::total(&total, args.markdown);
             total.worlds == 0 || !total.failed.is_empty()
         }
@@ -116,20 +126,30 @@ pub fn run() -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Looks for a world in which the planted bug is noticed.
-fn planted(args: &Args, terms: &Terms, repeat: &str) -> ExitCode {
-    let seeds = args.seed.map_or(args.seeds.clone(), |seed| seed..seed + 1);
-    for seed in seeds {
-        let told = campaign::one(seed, terms);
-        report::world(&told, repeat);
+/// Looks for a world in which the planted bug is noticed, or counts those worlds.
+fn planted(args: &Args, seeds: Seeds, terms: &Terms, repeat: &str) -> ExitCode {
+    let (jobs, noticed) = (if args.count { seeds.jobs } else { 1 }, AtomicU64::new(0));
+    let seeds = Seeds { range: args.seed.map_or(seeds.range, |seed| seed..seed + 1), jobs, ..seeds };
+    let total = campaign::run(&seeds, terms, &|told| {
+        report::world(told, repeat);
         // A world that could not be set up says nothing about the bug.
-        if told.outcome.is_ok() && !told.is_fine() {
-            report::say("The bug is noticed, as it should be.");
-            return ExitCode::SUCCESS;
+        let is_noticed = told.outcome.is_ok() && !told.is_fine();
+        let before = noticed.fetch_add(u64::from(is_noticed), Ordering::Relaxed);
+        if args.count || before + u64::from(is_noticed) == 0 { Next::World } else { Next::Nothing }
+    });
+    match noticed.into_inner() {
+        0 => {
+            report::say("The bug is not noticed: an audit that finds nothing proves nothing.");
+            ExitCode::FAILURE
+        }
+        noticed => {
+            let (worlds, took) = (total.worlds, total.took.as_secs_f64());
+            report::say(&format!(
+                "The bug is noticed in {noticed} of {worlds} worlds, in {took:.0} s, as it should be."
+            ));
+            ExitCode::SUCCESS
         }
     }
-    report::say("The bug is not noticed: an audit that finds nothing proves nothing.");
-    ExitCode::FAILURE
 }
 
 fn terms(args: &Args) -> Result<Terms, String> {
@@ -153,11 +173,16 @@ fn terms(args: &Args) -> Result<Terms, String> {
         bug: args.plant.clone(),
         nodes: usize::from(args.nodes),
         messages: args.messages as usize,
-        duration: Duration::try_from_secs_f64(args.duration).map_err(|error| format!("--duration: {error}"))?,
+        duration: seconds("--duration", args.duration)?,
+        settle: seconds("--settle", args.settle)?,
         faults: faults::ALL.iter().filter(wanted).copied().collect(),
         all: !args.faults.is_empty(),
         keep: args.keep,
     })
+}
+
+fn seconds(option: &str, seconds: f64) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| format!("{option}: {error}"))
 }
 
 /// The program that is put to the test.
@@ -185,7 +210,7 @@ fn repeat(args: &Args) -> String {
         [] => String::new(),
         list => format!(" --{name} {}", list.join(",")),
     };
-    format!("--nodes {} --messages {} --duration {}", args.nodes, args.messages, args.duration)
+    format!("--nodes {} --messages {} --duration {} --settle {}", args.nodes, args.messages, args.duration, args.settle)
         + &list("faults", &args.faults)
         + &list("without", &args.without)
         + &args.plant.as_ref().map_or_else(String::new, |bug| format!(" --plant {bug}"))

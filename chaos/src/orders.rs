@@ -90,12 +90,14 @@ impl Command {
                 let (is_text, stderr) = (dice.chance(30), errors.map(|len| Slice::thrown(dice, true, len)));
                 Self { stdout: Some(Slice::thrown(dice, is_text, len)), stderr, ..plain }
             }
-            50..60 => Self { sleep_ms: dice.between(50, 400), ..plain },
+            50..58 => Self { sleep_ms: dice.between(50, 400), ..plain },
+            // Some hold up what comes after them in their lane, so that deadlines pass there.
+            58..60 => Self { sleep_ms: dice.between(1000, 2500), ..plain },
             60..66 => Self { exit_code: dice.between(1, 120) as u8, ..plain },
             66..70 => Self { sleep_ms: FOR_EVER_MS, method_timeout_ms: Some(dice.between(200, 600)), ..plain },
             70..76 => Self { sleep_ms: dice.between(0, 300), rerun: true, ..plain },
-            76..86 => Self { sleep_ms: dice.between(0, 200), parallel: true, ..plain },
-            86..92 => Self { sleep_ms: dice.between(0, 100), deadline_ms: Some(dice.between(200, 4000)), ..plain },
+            76..84 => Self { sleep_ms: dice.between(0, 200), parallel: true, ..plain },
+            84..92 => Self { sleep_ms: dice.between(0, 100), deadline_ms: Some(dice.between(100, 1500)), ..plain },
             _ => {
                 let attempts = (dice.between(1, 3) as u32, dice.between(100, 1000));
                 Self { attempts: Some(attempts), ..plain }
@@ -135,7 +137,10 @@ impl Order {
     /// The message as it stands in `inmsg.txt`.
     pub(crate) fn message(&self, names: &[String], effects: &Effects, payload: &Payload) -> Value {
         let to = names[self.to].as_str();
-        let line = format!("echo {} $PPID >> {}", self.tag, effects.file(to).display());
+        // Whoever may come too late says when it came.
+        let has_deadline = matches!(&self.what, What::Command(command) if command.deadline_ms.is_some());
+        let time = if has_deadline { " $(date +%s%3N)" } else { "" };
+        let line = format!("echo {} $PPID{time} >> {}", self.tag, effects.file(to).display());
         let command = |script: &str| with(shell(to, ""), json!({ "data": ["sh", "-c", script] }));
         match &self.what {
             What::Command(it) => with(command(&self.script(&line, it, payload)), options(it)),
@@ -228,14 +233,27 @@ impl Effects {
         self.0.join(node)
     }
 
-    /// What commands did on a node, in that order: tag, and the process that ran it.
-    pub(crate) fn read(&self, node: &str) -> Vec<(String, u32)> {
+    /// What commands did on a node, in that order.
+    pub(crate) fn read(&self, node: &str) -> Vec<Ran> {
         let text = std::fs::read_to_string(self.file(node)).unwrap_or_default();
         let line = |line: &str| {
-            let (tag, process) = line.split_once(' ')?;
-            Some((tag.to_owned(), process.parse().ok()?))
+            let mut words = line.split(' ');
+            let (tag, process) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
+            Some(Ran { tag, process, at_ms: words.next().map(str::parse).transpose().ok()? })
         };
         // A line that can't be read counts as one that nobody knows, so that it is not overlooked.
-        text.lines().map(|text| line(text).unwrap_or_else(|| (text.to_owned(), 0))).collect()
+        let unknown = |text: &str| Ran { tag: text.to_owned(), process: 0, at_ms: None };
+        text.lines().map(|text| line(text).unwrap_or_else(|| unknown(text))).collect()
     }
+}
+
+/// What a command has said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ran {
+    /// Its order.
+    pub(crate) tag: String,
+    /// The process that ran it.
+    pub(crate) process: u32,
+    /// When, in milliseconds since 1970, if it was asked to say so.
+    pub(crate) at_ms: Option<u64>,
 }

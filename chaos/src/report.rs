@@ -84,6 +84,7 @@ pub(crate) fn total(total: &Total, markdown: bool) {
         total.audited.bytes,
         total.longest.as_secs_f64()
     );
+    println!("{} starts compared with their deadlines", total.audited.deadlines);
     println!(
         "lost {}, carried out twice {}, other findings {}",
         total.audited.lost, total.audited.twice, total.audited.other

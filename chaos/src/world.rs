@@ -66,6 +66,8 @@ pub(crate) struct World<'f> {
     pub(crate) effects: Effects,
     pub(crate) payload: Payload,
     pub(crate) timer: Timer,
+    /// How long this process has stood still itself, and presumably everything else with it.
+    pub(crate) stood_still: Duration,
     /// Faults strike until then.
     pub(crate) until: Duration,
     /// How often each fault has struck.

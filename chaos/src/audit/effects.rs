@@ -68,7 +68,7 @@ fn most(world: &World<'_>, order: &Order, runs: &[u32]) -> usize {
 fn known(world: &World<'_>, evidence: &Evidence, audited: &mut Audited) {
     let places: BTreeMap<&str, usize> = world.orders.iter().map(|order| (order.tag.as_str(), order.to)).collect();
     for (machine, name) in world.machines.iter().map(|machine| &machine.name).enumerate() {
-        let tags = evidence.ran[machine].iter().map(|(tag, _)| tag).chain(evidence.logged[machine].iter().flatten());
+        let tags = evidence.ran[machine].iter().map(|ran| &ran.tag).chain(evidence.logged[machine].iter().flatten());
         for tag in tags.filter(|tag| *tag != STRANGER) {
             if places.get(tag.as_str()) != Some(&machine) {
                 audited.other(format!("{name} has carried out {tag:?}, which was not meant for it"));

@@ -9,9 +9,12 @@ use serde_json::Value;
 use crate::faults::wire::STRANGER;
 use crate::harness;
 use crate::ledger::Fate;
-use crate::orders::What;
+use crate::orders::{Ran, What};
 use crate::submit::socket_of;
 use crate::world::{Machine, World};
+
+/// Messages of a node that are named if they have not ended.
+const OPEN_IDS: usize = 8;
 
 /// See the module.
 pub(super) struct Evidence {
@@ -21,8 +24,8 @@ pub(super) struct Evidence {
     pub(super) found: Vec<Vec<Value>>,
     /// What is known of the acceptance of each order.
     pub(super) fates: Vec<Fate>,
-    /// What commands did on each machine: tag and process, in that order.
-    pub(super) ran: Vec<Vec<(String, u32)>>,
+    /// What commands did on each machine, in that order.
+    pub(super) ran: Vec<Vec<Ran>>,
     /// The tags in each machine's text logs, in that order; the last is the one that is there now.
     pub(super) logged: Vec<Vec<Vec<String>>>,
 }
@@ -71,10 +74,16 @@ impl Evidence {
                 vec![0; if is_copy { lines.max().unwrap_or(0) } else { lines.sum() }]
             }
             What::Command(_) | What::CommandWithoutAck | What::Forbidden => {
-                let own = self.ran[order.to].iter().filter(|(tag, _)| *tag == order.tag);
-                own.map(|(_, process)| *process).collect()
+                let own = self.ran[order.to].iter().filter(|ran| ran.tag == order.tag);
+                own.map(|ran| ran.process).collect()
             }
         }
+    }
+
+    /// When an order that has a deadline began for the last time, in milliseconds since 1970, by its own word.
+    pub(super) fn began_ms(&self, world: &World<'_>, order: usize) -> Option<u64> {
+        let order = &world.orders[order];
+        self.ran[order.to].iter().filter(|ran| ran.tag == order.tag).filter_map(|ran| ran.at_ms).max()
     }
 }
 
@@ -124,8 +133,10 @@ pub(crate) fn what_is_open(world: &World<'_>) -> Option<String> {
         };
         let open = messages.iter().filter(|message| !message["finishedAt"].is_string());
         let open: Vec<&Value> = open.filter(|message| !is_nobodys(world, message)).collect();
-        if let Some(first) = open.first() {
-            return Some(format!("{name} has {} messages that have not ended, such as {first}", open.len()));
+        if !open.is_empty() {
+            let ids = open.iter().take(OPEN_IDS).map(|message| format!("{} {}", message["id"], message["state"]));
+            let ids = ids.collect::<Vec<_>>().join(", ");
+            return Some(format!("{name} has {} messages that have not ended: {ids}", open.len()));
         }
         let metrics = match metrics(machine) {
             Ok(metrics) => metrics,

@@ -47,7 +47,7 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, submissions: &[Submi
 fn places<'e>(world: &World<'_>, evidence: &'e Evidence) -> BTreeMap<(usize, &'e str), usize> {
     let mut places = BTreeMap::new();
     for machine in 0..world.machines.len() {
-        let ran = evidence.ran[machine].iter().map(|(tag, _)| tag).enumerate();
+        let ran = evidence.ran[machine].iter().map(|ran| &ran.tag).enumerate();
         for (place, tag) in ran.chain(evidence.logged[machine].iter().flatten().enumerate()) {
             places.entry((machine, tag.as_str())).or_insert(place + 1);
         }

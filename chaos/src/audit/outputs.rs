@@ -52,7 +52,6 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audite
             audited.other(format!("{}: exit code {} instead of {}", order.tag, message["exitCode"], command.exit_code));
         }
     }
-    leftovers(world, audited);
 }
 
 /// All of it; or its beginning, if it ran out of time.
@@ -61,7 +60,7 @@ fn is_as(got: &[u8], expected: &[u8], state: &str) -> bool {
 }
 
 /// Outputs that nobody waits for any more go from where they were made.
-fn leftovers(world: &World<'_>, audited: &mut Audited) {
+pub(super) fn leftovers(world: &World<'_>, audited: &mut Audited) {
     let senders_are_there = !world.machines.iter().any(|machine| machine.past.store_lost());
     for machine in world.machines.iter().filter(|_| senders_are_there) {
         let mut left = Vec::new();

@@ -34,10 +34,11 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audite
         audited.messages += 1;
         *audited.kinds.entry(order.kind()).or_default() += 1;
         let state = message["state"].as_str().unwrap_or_default().to_owned();
+        let what = format!("{tag} ({}, {})", order.kind(), message["id"].as_str().unwrap_or_default());
         if !message["finishedAt"].is_string() {
-            audited.lost(format!("{tag} ({}) is still {state}: {}", order.kind(), message["reason"]));
+            audited.lost(format!("{what} is still {state}: {}", message["reason"]));
         } else if !may_end_as(world, order, &state) {
-            audited.lost(format!("{tag} ({}) ended as {state}: {}", order.kind(), message["reason"]));
+            audited.lost(format!("{what} ended as {state}: {}", message["reason"]));
         }
         *audited.states.entry(state).or_default() += 1;
     }

@@ -68,6 +68,7 @@ pub(super) const SLOW_SYNC: Fault = Fault {
         let (index, millis, pause) = (world.any(dice), dice.between(30, 400), dice.millis(200, 4000));
         let machine = &mut world.machines[index];
         machine.switches.set_sync(millis);
+        machine.past.delayed += pause;
         let what = format!("{}: {millis} ms for {} ms", machine.name, pause.as_millis());
         world.later(pause, move |world| world.machines[index].switches.set_sync(0));
         Ok(what.into())

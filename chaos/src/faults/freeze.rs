@@ -48,6 +48,7 @@ fn machine(world: &mut World<'_>, index: usize, dice: &mut Dice) -> Result<Struc
         return Err(format!("{} does not run", machine.name));
     }
     machine.node.freeze();
+    machine.past.delayed += pause;
     let (process, what) = (machine.node.pid(), format!("{} for {} ms", machine.name, pause.as_millis()));
     world.later(pause, move |world| {
         let machine = &mut world.machines[index];

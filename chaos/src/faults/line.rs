@@ -13,6 +13,9 @@ const SLOW: Duration = Duration::from_millis(600);
 /// Bytes a second of a narrow line: 64 kbit/s.
 const NARROW_BYTES_A_SECOND: u64 = 8000;
 
+/// Messages in a hundred that are lost on a line that loses some.
+const LOST_PERCENT: u64 = 25;
+
 /// No connection.
 pub(super) const CUT: Fault = Fault {
     name: "line-cut",
@@ -35,6 +38,14 @@ pub(super) const NARROW: Fault = Fault {
     does: "a node's line passes 64 kbit/s, for up to five seconds",
     prepare: nothing,
     strike: |world, dice| change(world, Mode::Narrow(NARROW_BYTES_A_SECOND), 5000, dice),
+};
+
+/// A connection on which messages are lost, as a broker does to whoever is too slow for it.
+pub(super) const LOSSY: Fault = Fault {
+    name: "line-lossy",
+    does: "one in four messages on a node's line is lost, each way, for up to four seconds",
+    prepare: nothing,
+    strike: |world, dice| change(world, Mode::Lossy(LOST_PERCENT), 4000, dice),
 };
 
 /// A connection that ends in the middle of a frame.

@@ -21,6 +21,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// See [`LOOK_AGAIN`].
 const LOOKS_MAX: u32 = 250;
 
+/// The exit code of whoever was killed, as shells have it.
+pub(crate) const KILLED: i32 = 137;
+
 /// Whoever starts a process holds this for reading, and whoever ends all of them for writing, for ever.
 static STARTING: RwLock<()> = RwLock::new(());
 
@@ -163,7 +166,7 @@ impl Ran {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end, or kills it when that does not come.
 pub fn run(fleet: &Path, command: &mut Command) -> Ran {
     command.env(MARK, fleet).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = spawn(command).unwrap();
@@ -177,8 +180,17 @@ pub fn run(fleet: &Path, command: &mut Command) -> Ran {
     let stdout = reader(Box::new(child.stdout.take().unwrap()));
     let stderr = reader(Box::new(child.stderr.take().unwrap()));
     let mut process = Process { name: format!("{command:?}"), child };
-    let status = process.wait(RUN_LIMIT);
-    Ran { code: code(status), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+    let ended = super::within(RUN_LIMIT, || process.ended());
+    let late = if ended.is_none() {
+        format!("killed, because it had not ended within {RUN_LIMIT:?}\n")
+    } else {
+        String::new()
+    };
+    let code = ended.map(code).unwrap_or_else(|| {
+        process.kill();
+        KILLED
+    });
+    Ran { code, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() + &late }
 }
 
 /// The exit code as a shell has it.

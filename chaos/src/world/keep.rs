@@ -6,9 +6,7 @@ use rustix::process::Signal;
 
 use super::World;
 use crate::dice::Dice;
-
-/// The exit code of whoever was killed, as shells have it.
-const KILLED: i32 = 137;
+use crate::harness::KILLED;
 
 /// The pause before a machine is started again for which nobody has chosen one.
 const PAUSE: Duration = Duration::from_millis(400);

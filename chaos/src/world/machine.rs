@@ -48,6 +48,8 @@ pub(crate) struct Past {
     pub(crate) twins: u32,
     /// Its disk was full or read-only.
     pub(crate) disk_trouble: bool,
+    /// How long it was kept from doing what it had decided, at most: it stood still, or its disk was slow.
+    pub(crate) delayed: Duration,
     /// Its clock jumped.
     pub(crate) clock_jumped: bool,
     /// Text logs that are not in its directory any more, oldest first.

@@ -31,9 +31,6 @@ const LOOK_PAUSE: Duration = Duration::from_millis(40);
 /// See [`LOOK_PAUSE`].
 const OPEN_CHARS: usize = 200;
 
-/// How long everything may take to come to its end once nothing is wrong any more.
-const SETTLE_MAX: Duration = Duration::from_secs(150);
-
 /// What became of a world.
 pub(crate) struct Outcome {
     /// How often each fault has struck.
@@ -50,6 +47,15 @@ pub(crate) struct Outcome {
     pub(crate) settled_in: Duration,
     /// The folder, if it was kept.
     pub(crate) kept: Option<PathBuf>,
+}
+
+/// Has those who hand in give up, also if the world ends in a panic: it ends only when they do.
+struct GivingUp<'a>(&'a AtomicBool);
+
+impl Drop for GivingUp<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// Runs the world of a seed. An error is a world that could not be set up.
@@ -82,10 +88,11 @@ pub(crate) fn run(seed: u64, terms: &Terms) -> anyhow::Result<Outcome> {
                     scope.spawn(|| submitter.run())
                 })
                 .collect();
+            let giving_up = GivingUp(&given_up);
             world.live();
             let mended_at = world.timer.elapsed();
-            let settled = world.settle(|| submitters.iter().all(|submitter| submitter.is_finished()));
-            given_up.store(true, Ordering::Release);
+            let settled = world.settle(terms.settle, || submitters.iter().all(|submitter| submitter.is_finished()));
+            drop(giving_up);
             for submitter in submitters {
                 match submitter.join() {
                     Ok(Ok(())) => {}
@@ -135,6 +142,7 @@ impl<'f> World<'f> {
             effects: Effects::make(fleet.dir())?,
             payload: Payload::make(fleet.dir(), &mut plan.dice)?,
             timer: Timer::start(),
+            stood_still: Duration::ZERO,
             until: terms.duration,
             struck: BTreeMap::new(),
             skipped: BTreeMap::new(),
@@ -184,7 +192,10 @@ impl<'f> World<'f> {
         }
         self.keep_guests();
         self.keep_machines();
+        let begun = self.timer.elapsed();
         self.timer.wait_until(next);
+        let late = self.timer.elapsed().saturating_sub(next.max(begun));
+        self.stood_still += if late > STOOD_STILL { late } else { Duration::ZERO };
     }
 
     /// Ends every trouble.
@@ -201,7 +212,7 @@ impl<'f> World<'f> {
     }
 
     /// Waits until everything has come to its end; what has not, if the time is over.
-    fn settle(&mut self, mut handed_in: impl FnMut() -> bool) -> Result<(), String> {
+    fn settle(&mut self, limit: Duration, mut handed_in: impl FnMut() -> bool) -> Result<(), String> {
         let (mut last, mut waited, mut before) = (String::new(), Duration::ZERO, self.timer.elapsed());
         loop {
             self.tick();
@@ -215,7 +226,7 @@ impl<'f> World<'f> {
             };
             match open {
                 None => return Ok(()),
-                Some(open) if waited > SETTLE_MAX => return Err(open),
+                Some(open) if waited > limit => return Err(open),
                 Some(open) => {
                     let short: String = open.chars().take(OPEN_CHARS).collect();
                     if short != last {

@@ -23,6 +23,8 @@ pub(crate) struct Terms {
     pub(crate) messages: usize,
     /// How long faults strike.
     pub(crate) duration: Duration,
+    /// How long everything may take to come to its end once nothing is wrong any more.
+    pub(crate) settle: Duration,
     /// Faults that are allowed to.
     pub(crate) faults: Vec<&'static Fault>,
     /// Whether all of them strike in each world; otherwise a seed chooses some.
