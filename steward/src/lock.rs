@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,7 +31,11 @@ impl DirLock {
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = open.with_context(|| format!("{} can't be opened", path.display()))?;
         let mut text = String::new();
-        if !locked(&file) {
+        let is_held = !locked(&file);
+        if !is_held && !is_still_there(&file, &path) {
+            bail!("{} was removed while it was taken; start again", path.display());
+        }
+        if is_held {
             let holder = file.read_to_string(&mut text).map(|_| text.trim().replace('\n', ", "));
             bail!(
                 "another steward runs in {} ({}); stop it, or give this one a directory of its own with --dir",
@@ -65,6 +69,12 @@ fn locked(file: &File) -> bool {
     false
 }
 
+/// Whether the file is still the one under its name: a lock on a file that was deleted keeps nobody away.
+fn is_still_there(file: &File, path: &Path) -> bool {
+    let (Ok(held), Ok(named)) = (file.metadata(), path.metadata()) else { return false };
+    (held.dev(), held.ino()) == (named.dev(), named.ino())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +92,20 @@ mod tests {
         DirLock::take(dir.path(), &ship1)?;
         Ok(())
     }
+
+    #[test]
+    fn a_lock_on_a_file_that_was_deleted_is_none() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join(FILE);
+        let file = File::create(&path)?;
+        assert!(is_still_there(&file, &path));
+        std::fs::remove_file(&path)?;
+        assert!(!is_still_there(&file, &path));
+        let _another = File::create(&path)?;
+        assert!(!is_still_there(&file, &path));
+        Ok(())
+    }
+
     /// What a node leaves behind that is killed in the very moment in which it starts a command: the new process has the
     /// lock until it runs its own program.
     #[test]

@@ -20,6 +20,9 @@ pub(super) const SAME_DIRECTORY: Fault = Fault {
         if !machine.runs() {
             return Err(format!("{} does not run", machine.name));
         }
+        if machine.held > 0 {
+            return Err(format!("something is to be done with the directory of {}", machine.name));
+        }
         if machine.disk.is_some() {
             return Err(format!("{} is on a disk that can't be reached by a path", machine.name));
         }

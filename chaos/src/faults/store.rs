@@ -18,6 +18,9 @@ pub(super) const GONE: Fault = Fault {
     strike: |world, dice| {
         let (ship, kill) = (world.a_ship(dice), dice.chance(50));
         let name = world.machines[ship].name.clone();
+        if world.has_guest(ship) {
+            return Err(format!("somebody else is on the directory of {name}"));
+        }
         world.with_stopped(ship, kill, |world, ship| {
             world.keep_text_log(ship);
             world.machines[ship].past.store_gone += 1;
@@ -37,6 +40,9 @@ pub(super) const RESTORED: Fault = Fault {
     strike: |world, dice| {
         let (ship, kill, later) = (world.a_ship(dice), dice.chance(50), dice.millis(300, 2500));
         let name = world.machines[ship].name.clone();
+        if world.has_guest(ship) {
+            return Err(format!("somebody else is on the directory of {name}"));
+        }
         world.with_stopped(ship, kill, move |world, ship| copy(world, ship, later))?;
         Ok(Struck::Armed(format!("{name} is to be copied")))
     },
@@ -44,14 +50,17 @@ pub(super) const RESTORED: Fault = Fault {
 
 /// Copies the directory of a ship that is down, and plans its return.
 fn copy(world: &mut World<'_>, ship: usize, later: std::time::Duration) {
-    let (in_copy, out_copy) = open_in(world, ship);
     let (machine, number) = (&world.machines[ship], world.chronicle.len());
     let place = world.fleet.dir().join(format!("copy-{number}"));
     let copied = fs::create_dir(&place).and_then(|()| copy_all(machine.node.dir(), &place));
     world.check(copied, "copying a directory");
     world.tell("its directory is copied");
+    let (in_copy, out_copy) = open_in(world, ship, &place);
     world.later(later, move |world| {
         let place = place.clone();
+        if world.has_guest(ship) {
+            return world.tell("the copy is not used: somebody else is on that directory");
+        }
         let again = world.with_stopped(ship, true, move |world, ship| {
             world.keep_text_log(ship);
             let machine = &mut world.machines[ship];
@@ -70,10 +79,15 @@ fn copy(world: &mut World<'_>, ship: usize, later: std::time::Duration) {
     });
 }
 
-/// The tags of what has not ended in the inbox of a ship that is down, and in its outbox.
-fn open_in(world: &World<'_>, ship: usize) -> (Vec<String>, Vec<String>) {
+/// The tags of what has not ended in the inbox of a ship whose directory was copied to `place`, and in its outbox. The copy
+/// is asked, because the ship's own disk may be broken just now.
+fn open_in(world: &mut World<'_>, ship: usize, place: &Path) -> (Vec<String>, Vec<String>) {
     let machine = &world.machines[ship];
-    let ran = machine.node.cli(&["messages", "--json", "--limit", "10000"]);
+    let ran = machine.node.cli_in(place, &["messages", "--json", "--limit", "10000"]);
+    if ran.code != 0 {
+        world.wrong.push(format!("a copy can't be read: {}", ran.stderr));
+    }
+    let machine = &world.machines[ship];
     let messages = ran.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let open: Vec<Value> = messages.filter(|message| message["finishedAt"].is_null()).collect();
     let tags = |end: &str| {

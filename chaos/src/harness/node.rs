@@ -347,6 +347,11 @@ impl<'f> Node<'f> {
         process::run(self.fleet.dir(), self.command().args(args))
     }
 
+    /// Runs a verb of the command line in another directory.
+    pub fn cli_in(&self, dir: &Path, args: &[&str]) -> Ran {
+        process::run(self.fleet.dir(), without_settings(Command::new(&self.fleet.program)).current_dir(dir).args(args))
+    }
+
     /// The same with `--json`; the objects that it prints, whatever its exit code.
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Vec<Value> {

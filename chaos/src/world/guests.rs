@@ -69,6 +69,11 @@ impl<'f> World<'f> {
         self.keep_guests();
     }
 
+    /// Whether somebody else is on a machine's directory.
+    pub(crate) fn has_guest(&self, index: usize) -> bool {
+        self.guests.iter().any(|guest| guest.same_directory && guest.host == index)
+    }
+
     /// Whether nobody is there who should not be.
     pub(super) fn is_among_itself(&self) -> bool {
         self.guests.is_empty()
