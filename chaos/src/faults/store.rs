@@ -22,6 +22,9 @@ pub(super) const GONE: Fault = Fault {
             return Err(format!("somebody else is on the directory of {name}"));
         }
         world.with_stopped(ship, kill, |world, ship| {
+            if world.machines[ship].disk_is_broken {
+                return world.tell("its directory stays: the disk is broken");
+            }
             world.keep_text_log(ship);
             world.machines[ship].past.store_gone += 1;
             let emptied = empty(world.machines[ship].node.dir());
@@ -62,6 +65,9 @@ fn copy(world: &mut World<'_>, ship: usize, later: std::time::Duration) {
             return world.tell("the copy is not used: somebody else is on that directory");
         }
         let again = world.with_stopped(ship, true, move |world, ship| {
+            if world.machines[ship].disk_is_broken {
+                return world.tell("the copy is not used: the disk is broken");
+            }
             world.keep_text_log(ship);
             let machine = &mut world.machines[ship];
             machine.past.store_restored += 1;
