@@ -252,7 +252,7 @@ async fn write(
             sleep(Duration::from_secs_f64(piece.len() as f64 / bytes_a_second as f64)).await;
         }
         let lost = if let Mode::Lossy(percent) = mode { percent } else { 0 };
-        let piece = sieve.pass(&piece, || dice.chance(lost));
+        let piece = sieve.pass(&piece, lost > 0, || dice.chance(lost));
         to.write_all(&piece).await?;
     }
     Ok(())

@@ -8,6 +8,8 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Sieve {
     /// The beginning of a line.
     line: Vec<u8>,
+    /// Bytes of it that have passed already.
+    passed: usize,
     /// Bytes of a payload that are still to come, its end of line included.
     left: usize,
     /// Whether that payload is lost.
@@ -17,8 +19,9 @@ pub(super) struct Sieve {
 }
 
 impl Sieve {
-    /// What comes out of what goes in. `loses` is asked once for each message.
-    pub(super) fn pass(&mut self, piece: &[u8], mut loses: impl FnMut() -> bool) -> Vec<u8> {
+    /// What comes out of what goes in. Where messages may be lost, `loses` is asked once for each, and a line waits until it
+    /// is whole; elsewhere everything passes at once.
+    pub(super) fn pass(&mut self, piece: &[u8], may_lose: bool, mut loses: impl FnMut() -> bool) -> Vec<u8> {
         let (mut out, mut rest) = (Vec::with_capacity(piece.len()), piece);
         while !rest.is_empty() {
             if self.is_foreign {
@@ -41,15 +44,20 @@ impl Sieve {
             if end.is_none() {
                 self.is_foreign = self.line.len() > LINE_BYTES_MAX;
                 if !self.is_foreign {
+                    if !may_lose {
+                        out.extend_from_slice(&self.line[self.passed..]);
+                        self.passed = self.line.len();
+                    }
                     break;
                 }
             }
-            let line = std::mem::take(&mut self.line);
+            let (line, passed) = (std::mem::take(&mut self.line), std::mem::take(&mut self.passed));
             let payload = payload_bytes(&line);
             self.left = payload.map_or(0, |bytes| bytes.saturating_add(2));
-            self.is_lost = payload.is_some() && loses();
+            // What has passed in part passes whole.
+            self.is_lost = may_lose && payload.is_some() && passed == 0 && loses();
             if !self.is_lost {
-                out.extend_from_slice(&line);
+                out.extend_from_slice(&line[passed..]);
             }
         }
         out
@@ -76,7 +84,7 @@ mod tests {
             number += 1;
             lost.contains(&number)
         };
-        let out: Vec<u8> = SAID.chunks(piece_bytes).flat_map(|piece| sieve.pass(piece, &mut loses)).collect();
+        let out: Vec<u8> = SAID.chunks(piece_bytes).flat_map(|piece| sieve.pass(piece, true, &mut loses)).collect();
         String::from_utf8(out).unwrap()
     }
 
@@ -93,9 +101,16 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_may_be_lost_everything_passes_at_once_and_what_has_begun_to_pass_is_not_lost() {
+        let mut sieve = Sieve::default();
+        assert_eq!(sieve.pass(b"MSG a 1 5\r\nhe\r\no\r\nMS", false, || true), b"MSG a 1 5\r\nhe\r\no\r\nMS");
+        assert_eq!(sieve.pass(b"G b 1 1\r\nx\r\nMSG c 1 1\r\ny\r\n", true, || true), b"G b 1 1\r\nx\r\n");
+    }
+
+    #[test]
     fn what_is_no_nats_passes_as_it_is() {
         let (mut sieve, long) = (Sieve::default(), vec![b'x'; LINE_BYTES_MAX + 1]);
-        assert_eq!(sieve.pass(&long, || true), long);
-        assert_eq!(sieve.pass(b"PUB a 1\r\nx\r\n", || true), b"PUB a 1\r\nx\r\n");
+        assert_eq!(sieve.pass(&long, true, || true), long);
+        assert_eq!(sieve.pass(b"PUB a 1\r\nx\r\n", true, || true), b"PUB a 1\r\nx\r\n");
     }
 }
