@@ -37,6 +37,11 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audite
         let what = format!("{tag} ({}, {})", order.kind(), message["id"].as_str().unwrap_or_default());
         if !message["finishedAt"].is_string() {
             audited.lost(format!("{what} is still {state}: {}", message["reason"]));
+        } else if state == "interrupted"
+            && world.machines[order.from].past.disk_failed
+            && !may_end_as(world, order, &state)
+        {
+            audited.excuse("open again at its sender, whose file system had lost what it had told as synced");
         } else if !may_end_as(world, order, &state) {
             audited.lost(format!("{what} ended as {state}: {}", message["reason"]));
         }

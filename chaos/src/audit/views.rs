@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Audited;
 use super::evidence::{Evidence, list};
-use crate::harness::{self, DiskKind};
+use crate::harness;
 use crate::world::World;
 
 /// How long it may take until two questions in a row have the same answer.
@@ -47,7 +47,7 @@ fn message_log(world: &World<'_>, machine: usize, sent: &BTreeMap<&str, &str>, a
     let at = &world.machines[machine];
     for (id, state) in sent {
         // The message log is not synced: what a file system that fails has not written yet is lost with it.
-        let has_failed = at.disk == Some(DiskKind::Loop) && at.past.disk_trouble;
+        let has_failed = at.past.disk_failed;
         if has_failed && (!accepted.contains(*id) || !ended.contains_key(*id)) {
             audited.excuse("a line of the message log that was not synced when the file system failed");
             continue;
@@ -99,6 +99,9 @@ fn both_ends(world: &World<'_>, evidence: &Evidence, audited: &mut Audited) {
             continue;
         }
         let (id, state) = (message["id"].as_str().unwrap_or_default(), message["state"].as_str().unwrap_or_default());
+        if state == "interrupted" && sender.disk_failed {
+            continue;
+        }
         let key = (world.machines[order.from].name.clone(), id.to_owned());
         let Some(told) = told.get(&key) else { continue };
         // Whoever gives up can only guess.

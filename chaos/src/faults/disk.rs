@@ -46,6 +46,7 @@ pub(super) const READ_ONLY: Fault = Fault {
         let index = with_disk(world, |kind| kind == DiskKind::Loop)?;
         let machine = &mut world.machines[index];
         machine.past.disk_trouble = true;
+        machine.past.disk_failed = true;
         machine.break_disk()?;
         let what = format!("{} for {} ms", machine.name, pause.as_millis());
         world.later(pause, move |world| {

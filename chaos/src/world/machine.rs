@@ -48,6 +48,8 @@ pub(crate) struct Past {
     pub(crate) twins: u32,
     /// Its disk was full or read-only.
     pub(crate) disk_trouble: bool,
+    /// Its file system failed. One that fails in the middle of a sync may tell it as done, and have lost it all the same.
+    pub(crate) disk_failed: bool,
     /// How long it was kept from doing what it had decided, at most: it stood still, or its disk was slow.
     pub(crate) delayed: Duration,
     /// Its clock jumped.
