@@ -21,6 +21,9 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audite
                 Fate::Accepted(_) | Fate::Written if world.machines[order.from].past.store_lost() => {
                     audited.excuse("accepted by a node whose directory was lost");
                 }
+                Fate::Accepted(_) if world.machines[order.from].past.disk_failed => {
+                    audited.excuse("accepted with a sync that a failing file system had told as done");
+                }
                 Fate::Open => audited.other(format!("{tag} could not be handed in")),
                 Fate::Accepted(_) | Fate::Written => audited.lost(format!("{tag} ({fate:?}) is not there any more")),
             }
