@@ -7,7 +7,7 @@ mod crash;
 mod disk;
 mod freeze;
 mod kill;
-mod line;
+pub(crate) mod line;
 mod namesake;
 mod stop;
 mod store;

@@ -62,7 +62,7 @@ pub(super) const TORN: Fault = Fault {
 };
 
 /// A connection that is open and dead.
-pub(super) const HALF_OPEN: Fault = Fault {
+pub(crate) const HALF_OPEN: Fault = Fault {
     name: "line-half-open",
     does: "a node's connection stays open, and nothing comes out of it any more, one way or both, ever",
     prepare: nothing,
