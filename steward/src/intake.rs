@@ -8,7 +8,7 @@ pub(crate) mod ids;
 pub(crate) mod inmsg;
 pub(crate) mod input;
 mod rejected;
-mod split;
+pub(crate) mod split;
 mod taken;
 
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! The `steward` binary: parses and calls.
+#![cfg_attr(fuzzing, no_main)]
+#![cfg_attr(fuzzing, expect(dead_code, reason = "a fuzzer takes the place of `main`"))]
 
 mod cli;
 
@@ -49,6 +51,9 @@ mod logging;
 mod clock;
 
 mod crash_points;
+
+#[cfg(any(test, fuzzing))]
+mod fuzzing;
 
 fn main() -> std::process::ExitCode {
     // Those that watch over others are this program once more, but without anything that they don't need.

@@ -93,7 +93,7 @@ impl Broker {
     }
 
     /// Turns what arrived into events. False: the engine has ended.
-    async fn take(&self, messages: Vec<Message>, watched: &BTreeSet<NodeName>, packer: &mut Packer) -> bool {
+    pub(crate) async fn take(&self, messages: Vec<Message>, watched: &BTreeSet<NodeName>, packer: &mut Packer) -> bool {
         let counters = &self.0.counters;
         let mut events = Vec::with_capacity(messages.len());
         for message in messages {
