@@ -39,6 +39,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
+use crate::broker::LinkBoard;
 use crate::engine::{EngineError, EngineHandle, Input};
 use crate::intake::{Fault, Intake, IntakeError};
 use crate::processes::Processes;
@@ -79,6 +80,12 @@ pub(crate) struct InfoView {
     pub(crate) broker: Vec<String>,
     /// `up` or `down`.
     pub(crate) link: String,
+    /// How it is in one word, as `ps` has it.
+    #[serde(default)]
+    pub(crate) link_state: String,
+    /// What that means and what to do, where there is something to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) link_note: Option<String>,
     /// Its directory.
     pub(crate) dir: String,
     /// Where its metrics can be read.
@@ -96,6 +103,8 @@ pub(crate) struct Api {
     pub(crate) engine: EngineHandle,
     /// Who knows about tasks.
     pub(crate) supervisor: Supervisor,
+    /// How the link is.
+    pub(crate) link: LinkBoard,
     /// The node's directory.
     pub(crate) dir: PathBuf,
     /// What the node is at this moment.
@@ -127,9 +136,9 @@ impl Api {
     }
 
     fn router(self) -> Router {
-        let Self { intake, engine, supervisor, dir, info } = self;
+        let Self { intake, engine, supervisor, link, dir, info } = self;
         let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
-        let processes = Processes::new(engine.clone(), supervisor.clone());
+        let processes = Processes::new(engine.clone(), supervisor.clone(), link);
         let shared = Inner { intake, engine, supervisor, processes, dir, blobs, info, bodies_kib };
         Router::new()
             .route("/v1/messages", get(messages::list).post(messages::send))

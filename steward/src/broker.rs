@@ -5,6 +5,7 @@
 //! counts as proof of it: a publish that succeeded has reached a queue, no more. While the link is down, what should go
 //! out is dropped, because the core tries again once it hears [`Event::LinkUp`](protocol::Event::LinkUp).
 
+pub(crate) mod access;
 mod batch;
 mod counters;
 mod echo;
@@ -13,6 +14,7 @@ mod link;
 mod name_check;
 mod noise;
 mod outgoing;
+mod state;
 mod window;
 pub(crate) mod wire;
 
@@ -34,10 +36,12 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::clock::Clock;
 use crate::engine::EngineHandle;
 
+pub(crate) use access::Access;
 pub(crate) use counters::Counters;
 use echo::{Echoes, Purpose};
 pub(crate) use name_check::NameCheck;
 use noise::Noise;
+pub(crate) use state::LinkBoard;
 pub(crate) use window::Window;
 use wire::chunk::Chunk;
 use wire::namesake::Who;
@@ -56,6 +60,8 @@ pub(crate) type Info = Arc<dyn Fn() -> Arc<str> + Send + Sync>;
 pub(crate) struct Config {
     /// One or more servers, with commas between them. May hold a login, so it is never logged.
     pub(crate) address: String,
+    /// How it gets in there.
+    pub(crate) access: Access,
     /// Who this process is.
     pub(crate) identity: Identity,
     /// The node that hears announcements as messages (R16).
@@ -84,6 +90,8 @@ pub(crate) struct Wiring {
     pub(crate) clock: Clock,
     /// Where pieces of outputs and requests for them go.
     pub(crate) bulk: mpsc::Sender<Bulk>,
+    /// Where it is written how the link is.
+    pub(crate) board: LinkBoard,
 }
 
 /// What the results task gets from the wire.
@@ -147,6 +155,7 @@ struct Inner {
     clock: Clock,
     bulk: mpsc::Sender<Bulk>,
     counters: Counters,
+    board: LinkBoard,
     noise: Noise,
     echoes: Echoes,
     /// The connection, once the name is ours.
@@ -180,7 +189,10 @@ impl Broker {
         let (name_checked, outcome) = oneshot::channel();
         let (finish, finish_asked) = mpsc::channel(1);
         let echoes = Echoes::new(config.identity.incarnation);
-        let Wiring { engine, effects, commits, judge, info, clock, bulk } = wiring;
+        let Wiring { engine, effects, commits, judge, info, clock, bulk, board } = wiring;
+        if let Some(why) = config.access.plain_secret(&servers) {
+            tracing::warn!("{why}");
+        }
         let inner = Inner {
             config,
             address: shown(&servers),
@@ -194,6 +206,7 @@ impl Broker {
             clock,
             bulk,
             counters: Counters::default(),
+            board,
             echoes,
             line: watch::Sender::new(None),
             listening: watch::Sender::new(0),

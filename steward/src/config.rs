@@ -2,8 +2,10 @@
 //! sees the rest; nothing reads a flag, a variable or a file after this.
 //!
 //! A value comes from the first of these that has it: the flag, the environment (`STEWARD_…`), the file named by
-//! `--config`, the default. `options.rs` is the one list of all options.
+//! `--config`, `steward.toml` in the node's directory, the default. `options.rs` is the one list of all options.
 
+pub(crate) mod broker;
+mod context;
 pub(crate) mod file;
 pub(crate) mod options;
 pub(crate) mod sources;
@@ -13,9 +15,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::ServerAddr;
 use protocol::name::{MethodName, NodeName};
 
+pub(crate) use broker::BrokerConfig;
 use options as o;
 use sources::{ConfigError, Sources};
 
@@ -63,13 +65,6 @@ pub(crate) struct NodeConfig {
     pub(crate) stop_limit: Duration,
     /// So many failures of a part of the node within five minutes, and it stays down.
     pub(crate) restart_limit: usize,
-}
-
-/// How a node reaches the broker.
-#[derive(Debug, Clone)]
-pub(crate) struct BrokerConfig {
-    /// The servers, at least one; any of them will do.
-    pub(crate) addresses: Vec<ServerAddr>,
 }
 
 /// What holds for messages that don't say otherwise (R10).
@@ -183,7 +178,7 @@ impl Config {
                 stop_limit: sources.one(&o::STOP_LIMIT, units::duration)?,
                 restart_limit: sources.one(&o::RESTART_LIMIT, restart_limit)?,
             },
-            broker: BrokerConfig { addresses: sources.many(&o::BROKER_ADDRESS, server)? },
+            broker: BrokerConfig::read(sources)?,
             delivery: DeliveryConfig {
                 timeout: sources.one(&o::DEFAULT_MESSAGE_TIMEOUT, ack_timeout)?,
                 retries: sources.one(&o::DEFAULT_MESSAGE_RETRIES, retries)?,
@@ -239,12 +234,6 @@ fn label(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err("must be KEY=VALUE".to_owned()),
     }
-}
-
-fn server(text: &str) -> Result<ServerAddr, String> {
-    // The seed's "0" stands for "not given".
-    let text = if text == "0" { o::BROKER_ADDRESS.default } else { text };
-    text.parse().map_err(|error| format!("must be HOST, HOST:PORT or nats://HOST:PORT ({error})"))
 }
 
 fn ack_timeout(text: &str) -> Result<Duration, String> {

@@ -61,6 +61,9 @@ fn main() -> std::process::ExitCode {
     match verb.to_str() {
         Some(methods::job_guard::VERB) => methods::job_guard::main(),
         Some(cli::fleet::keeper::VERB) => cli::fleet::keeper::main(),
-        _ => cli::main(),
+        _ => {
+            broker::access::choose_tls();
+            cli::main()
+        }
     }
 }

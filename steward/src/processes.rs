@@ -1,8 +1,9 @@
-//! The processes of a node, as people see and steer them: its lanes, the tasks that it is made of, and the engine. The
-//! same for whoever asks at the node itself (`api/`) and with a message (`methods/op_process_*.rs`).
+//! The processes of a node, as people see and steer them: its lanes, the link to the broker, the tasks that it is made of,
+//! and the engine. The same for whoever asks at the node itself (`api/`) and with a message (`methods/op_process_*.rs`).
 //!
 //! It never decides who may ask, only what can be done at all.
 
+use crate::broker::LinkBoard;
 use crate::engine::{EngineError, EngineHandle, Input};
 use crate::supervise::{ControlError, Supervisor, Whence};
 use crate::view::ProcessView;
@@ -15,17 +16,19 @@ const ENGINE: &str = "engine";
 pub(crate) struct Processes {
     engine: EngineHandle,
     supervisor: Supervisor,
+    link: LinkBoard,
 }
 
 impl Processes {
     /// Those of the node that these belong to.
-    pub(crate) fn new(engine: EngineHandle, supervisor: Supervisor) -> Self {
-        Self { engine, supervisor }
+    pub(crate) fn new(engine: EngineHandle, supervisor: Supervisor, link: LinkBoard) -> Self {
+        Self { engine, supervisor, link }
     }
 
-    /// All of them: lanes first, then the engine, then tasks in the order of their start.
+    /// All of them: lanes first, then the link, the engine, and tasks in the order of their start.
     pub(crate) async fn list(&self) -> Result<Vec<ProcessView>, EngineError> {
         let mut all = self.engine.ask(Input::Lanes).await?;
+        all.push(self.link.process());
         all.push(engine());
         all.extend(self.supervisor.list());
         Ok(all)

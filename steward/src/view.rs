@@ -87,15 +87,15 @@ pub(crate) struct NodeView {
     pub(crate) info: Option<serde_json::Value>,
 }
 
-/// A lane or a supervised task, as `ps` prints it.
+/// A lane, the link to the broker, or a supervised task, as `ps` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ProcessView {
-    /// `out` or `in` for a lane, `task` for a supervised task.
+    /// `out` or `in` for a lane, `link` for the way to the broker, `task` for a supervised task.
     pub(crate) kind: String,
     /// The lane (`ship1.CommandACK.ShellCommand`) or the task's name.
     pub(crate) name: String,
-    /// `idle`, `sending`, `waiting`, `running`, `restarting`, `down`, `stopped` …
+    /// `idle`, `sending`, `waiting`, `running`, `restarting`, `down`, `stopped` …; of the link `up`, or what is wrong.
     pub(crate) state: String,
     /// Messages that are not final.
     pub(crate) messages: u64,

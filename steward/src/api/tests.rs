@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc};
 
 use super::*;
+use crate::broker::LinkBoard;
 use crate::engine::Filter;
 use crate::intake::tests::central;
 use crate::view::MessageView;
@@ -72,6 +73,7 @@ impl World {
             intake: Intake::new(engine.clone(), central()),
             engine: engine.clone(),
             supervisor: supervisor.clone(),
+            link: LinkBoard::default(),
             dir: dir.path().to_owned(),
             info: Arc::new(info),
         };

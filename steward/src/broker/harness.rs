@@ -155,6 +155,7 @@ impl Edge {
         };
         let config = Config {
             address: address.to_owned(),
+            access: super::Access::default(),
             identity,
             central: node("central"),
             take_over,
@@ -173,6 +174,7 @@ impl Edge {
             info: Arc::new(|| Arc::from(r#"{"version":"test"}"#)),
             clock: Clock::start(),
             bulk,
+            board: super::LinkBoard::default(),
         };
         let (broker, name_check) = Broker::new(config, wiring).unwrap();
         let tasks = vec![

@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, Event as NatsEvent, ServerAddr};
+use async_nats::{Client, ClientError, Event as NatsEvent, Server, ServerError};
 use protocol::Event;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::echo::Purpose;
 use super::name_check::{self, NameCheck};
+use super::state::LinkState;
 use super::{Broker, CALL, Line};
 
 /// How often the link is tried while nothing else is said about it.
@@ -37,6 +38,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// The longest pause between attempts to connect, before jitter.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// The same while it takes somebody to mend what is wrong: a fleet that is not let in must not be a burden.
+const PAUSE_MAX_REFUSED: Duration = Duration::from_secs(10);
+
 /// The longest pause before a connection that brings nothing back is rebuilt once more.
 const REBUILD_PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -54,7 +58,7 @@ const REASONS_MAX: usize = 8;
 enum Sign {
     Connected,
     Disconnected,
-    /// An attempt to connect failed.
+    /// An attempt to connect failed, in the client's words.
     Failed(String),
 }
 
@@ -69,7 +73,7 @@ enum Left {
 /// What is known of the outage that goes on.
 #[derive(Debug, Default)]
 struct Outage {
-    reasons: BTreeSet<String>,
+    reasons: BTreeSet<(LinkState, String)>,
     told: bool,
 }
 
@@ -121,10 +125,13 @@ impl Broker {
 
     /// A client that tries for ever. Its events come as signs; counts are made at once, because signs may be dropped.
     async fn open(&self, signs: mpsc::Sender<Sign>) -> anyhow::Result<Client> {
-        let broker = self.clone();
+        let (broker, board) = (self.clone(), self.0.board.clone());
         let name = self.me().clone();
         let seed = self.0.config.identity.incarnation.0;
-        let options = login(&self.0.servers)
+        let failures = signs.clone();
+        let access = &self.0.config.access;
+        let options = access
+            .options(&self.0.servers)
             .name(format!("steward {name}"))
             .retry_on_initial_connect()
             .max_reconnects(None)
@@ -133,7 +140,15 @@ impl Broker {
             .subscription_capacity(ARRIVED_MAX)
             .client_capacity(QUEUED_MAX)
             .custom_inbox_prefix(format!("{name}.INBOX"))
-            .reconnect_delay_callback(move |attempts| pause(attempts, seed))
+            .reconnect_delay_callback(move |attempts| {
+                let needs_somebody = board.view().state.needs_somebody();
+                pause(attempts, seed, if needs_somebody { PAUSE_MAX_REFUSED } else { PAUSE_MAX })
+            })
+            // Asked before each round of attempts. Only here the client says what was wrong with the last one.
+            .reconnect_to_server_callback(move |servers, _| {
+                tell_failures(&servers, &failures);
+                async { None }
+            })
             .event_callback(move |event| {
                 let broker = broker.clone();
                 let signs = signs.clone();
@@ -150,7 +165,10 @@ impl Broker {
                 Sign::Connected
             }
             NatsEvent::Disconnected | NatsEvent::Closed => Sign::Disconnected,
-            NatsEvent::ClientError(error) => Sign::Failed(error.to_string()),
+            NatsEvent::ClientError(error) => match failure(&error) {
+                Some(failure) => failure,
+                None => return,
+            },
             NatsEvent::SlowConsumer(_) => {
                 counters.slow_consumer.one();
                 if self.0.noise.worth_a_line("slow consumer", "") {
@@ -159,11 +177,7 @@ impl Broker {
                 return;
             }
             NatsEvent::ServerError(error) => {
-                counters.server_errors.one();
-                let error = error.to_string();
-                if self.0.noise.worth_a_line("server error", &error) {
-                    tracing::error!(error, "the broker reports an error");
-                }
+                self.server_error(&error);
                 return;
             }
             NatsEvent::LameDuckMode | NatsEvent::Draining => return,
@@ -171,6 +185,60 @@ impl Broker {
         if signs.try_send(sign).is_err() {
             tracing::trace!("a sign of the connection was dropped; its state is looked at, too");
         }
+    }
+
+    /// The server complains. What it says as it hangs up is told with the outage that follows.
+    fn server_error(&self, error: &ServerError) {
+        self.0.counters.server_errors.one();
+        let error = error.to_string();
+        if let Some(state) = LinkState::of_refusal(&error) {
+            self.0.board.fails(state, &error);
+            return;
+        }
+        let Some(what) = not_permitted(&error) else {
+            if self.0.noise.worth_a_line("server error", &error) {
+                tracing::error!(error, "the broker reports an error");
+            }
+            return;
+        };
+        let note = match self.is_up() {
+            false => self.0.board.fails(LinkState::Forbidden, &error).1,
+            true => {
+                let note = format!(
+                    "the broker does not permit this node to {what}, and drops it; its role there has to permit that, \
+                     or the message is for somebody else to send"
+                );
+                self.0.board.warns(note.clone());
+                note
+            }
+        };
+        if self.0.noise.worth_a_line("not permitted", about(&error)) {
+            tracing::error!(error, "{note}");
+        }
+    }
+
+    /// Notes why there is no link, and logs each reason of an outage once.
+    fn tell(&self, outage: &mut Outage, state: LinkState, why: &str) {
+        let (state, note) = self.0.board.fails(state, why);
+        // Of what stays as it is, the words may differ from one attempt to the next, by a time for example.
+        let words = if state.needs_somebody() { String::new() } else { why.to_owned() };
+        if outage.reasons.len() >= REASONS_MAX || !outage.reasons.insert((state, words)) {
+            return;
+        }
+        outage.told = true;
+        let address = &self.0.address;
+        if state.needs_somebody() {
+            tracing::error!(address, %state, "{note}; messages are kept, and it is tried for ever");
+        } else if state == LinkState::Mute {
+            tracing::warn!(address, %state, "{note}; messages are kept, and it is tried for ever");
+        } else {
+            tracing::warn!(address, why, "the broker can't be reached; messages are kept, and it is tried for ever");
+        }
+    }
+
+    /// The same with the words of a failed attempt to connect.
+    fn tell_failure(&self, outage: &mut Outage, why: &str) {
+        self.tell(outage, LinkState::of_failure(why), why);
     }
 
     /// Keeps one client until it does not get over a dead connection.
@@ -199,10 +267,12 @@ impl Broker {
                 Err(left) => left,
             };
             match left {
-                Left::Lost => outage.tell("the connection was lost", &self.0.address),
+                // The server may have said why.
+                Left::Lost if self.0.board.view().state.needs_somebody() => {}
+                Left::Lost => self.tell(&mut outage, LinkState::Unreachable, "the connection was lost"),
                 Left::Dead => {
                     self.0.counters.echoes_missed.one();
-                    outage.tell("it is connected, but nothing comes back", &self.0.address);
+                    self.tell(&mut outage, LinkState::Silent, "it is connected, but nothing comes back");
                     pause = (pause * 2).min(REBUILD_PAUSE_MAX);
                     dead = Some(connects);
                     // The client may be stuck in a write; then it does not even hear this.
@@ -233,14 +303,14 @@ impl Broker {
                 return false;
             }
             match tokio::time::timeout(LOOK, heard.recv()).await {
-                Ok(Some(Sign::Failed(why))) => outage.tell(&why, &self.0.address),
+                Ok(Some(Sign::Failed(why))) => self.tell_failure(outage, &why),
                 Ok(Some(Sign::Connected | Sign::Disconnected)) => {}
                 // The client has ended, which it does only when it is told to.
                 Ok(None) => return false,
                 Err(_) => {
                     waited += LOOK;
-                    if !connected {
-                        outage.tell("no connection", &self.0.address);
+                    if !connected && outage.reasons.is_empty() {
+                        self.tell(outage, LinkState::Unreachable, "no connection");
                     }
                 }
             }
@@ -272,7 +342,7 @@ impl Broker {
                     () = &mut deadline => break,
                     sign = heard.recv() => match sign {
                         Some(Sign::Disconnected) | None => return Err(Left::Lost),
-                        Some(Sign::Failed(why)) => outage.tell(&why, &self.0.address),
+                        Some(Sign::Failed(why)) => self.tell_failure(outage, &why),
                         Some(Sign::Connected) => {}
                     },
                 }
@@ -337,6 +407,7 @@ impl Broker {
         } else {
             tracing::info!(address = self.0.address, version = server.version, "connected to the broker");
         }
+        self.0.board.up();
         // A stale word that the link is stuck is about an earlier connection.
         self.0.up.store(true, Ordering::Release);
         self.0.engine.event(Event::LinkUp).await;
@@ -344,6 +415,7 @@ impl Broker {
 
     async fn down(&self) {
         let was_up = self.0.up.swap(false, Ordering::AcqRel);
+        self.0.board.down();
         self.0.echoes.clear();
         if was_up {
             self.0.engine.event(Event::LinkDown).await;
@@ -351,26 +423,39 @@ impl Broker {
     }
 }
 
-impl Outage {
-    /// Logs each reason of an outage once.
-    fn tell(&mut self, why: &str, address: &str) {
-        if self.reasons.len() >= REASONS_MAX || !self.reasons.insert(why.to_owned()) {
-            return;
-        }
-        self.told = true;
-        tracing::warn!(address, why, "the broker can't be reached; messages are kept, and it is tried for ever");
+/// Tells what was wrong with the last attempt at each server; first what somebody has to mend.
+fn tell_failures(servers: &[Server], signs: &mpsc::Sender<Sign>) {
+    let failures = servers.iter().filter_map(|server| server.last_error.as_deref());
+    let worst = failures.max_by_key(|why| LinkState::of_failure(why).needs_somebody());
+    if let Some(why) = worst
+        && signs.try_send(Sign::Failed(why.to_owned())).is_err()
+    {
+        tracing::trace!("why the last attempt failed is not told; the next one fails as well");
     }
 }
 
-/// async-nats does not look at the login in an address (`nats://user:password@host`, `nats://token@host`), so the first
-/// one there is goes into the options.
-fn login(servers: &[ServerAddr]) -> ConnectOptions {
-    let named = servers.iter().find_map(|server| Some((server.username()?, server.password())));
-    match named {
-        Some((user, Some(password))) => ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()),
-        Some((token, None)) => ConnectOptions::with_token(token.to_owned()),
-        None => ConnectOptions::new(),
+/// What the client says of a failed attempt beside that: only its kind, so only what is said nowhere else is of use.
+fn failure(error: &ClientError) -> Option<Sign> {
+    match error {
+        ClientError::Other(kind) if kind.contains("DNS") => {
+            Some(Sign::Failed("the host name in the address can't be resolved".to_owned()))
+        }
+        ClientError::Other(_) | ClientError::MaxReconnects | ClientError::ServerNotInPool => None,
     }
+}
+
+/// What the server did not permit: `publish to "x"`.
+fn not_permitted(error: &str) -> Option<String> {
+    let (_, what) = error.split_once("Permissions Violation for ")?;
+    let what: String = what.chars().filter(|c| !c.is_control()).take(200).collect();
+    Some(what.replacen("Publish to", "publish to", 1).replacen("Subscription to", "subscribe to", 1))
+}
+
+/// The first two parts of the subject that an error is about, which keep the same where the rest is a number.
+fn about(error: &str) -> &str {
+    let subject = error.split('"').nth(1).unwrap_or(error);
+    let end = subject.match_indices('.').nth(1).map_or(subject.len(), |(at, _)| at);
+    &subject[..end]
 }
 
 fn connects(client: &Client) -> u64 {
@@ -380,10 +465,10 @@ fn connects(client: &Client) -> u64 {
 
 /// The pause before an attempt to connect. The jitter keeps a fleet from coming back all at once; it is worked out from
 /// the process and the attempt, so that no two nodes have the same.
-fn pause(attempts: usize, seed: u64) -> Duration {
+fn pause(attempts: usize, seed: u64, pause_max: Duration) -> Duration {
     let base = match attempts {
         0 | 1 => Duration::from_millis(10),
-        _ => PAUSE_MAX
+        _ => pause_max
             .min(Duration::from_millis(50) * 2_u32.saturating_pow(u32::try_from(attempts.min(16)).unwrap_or(16))),
     };
     let mixed = (seed ^ attempts as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
@@ -398,13 +483,25 @@ mod tests {
     fn the_pause_between_attempts_is_capped_and_differs_between_nodes() {
         let mut different = BTreeSet::new();
         for seed in 0..100 {
-            assert!(pause(1, seed) <= Duration::from_millis(15));
+            assert!(pause(1, seed, PAUSE_MAX) <= Duration::from_millis(15));
             for attempts in [2, 10, 1000, usize::MAX] {
-                assert!(pause(attempts, seed) <= PAUSE_MAX * 3 / 2);
-                assert!(pause(attempts, seed) >= Duration::from_millis(5));
+                for pause_max in [PAUSE_MAX, PAUSE_MAX_REFUSED] {
+                    assert!(pause(attempts, seed, pause_max) <= pause_max * 3 / 2);
+                    assert!(pause(attempts, seed, pause_max) >= Duration::from_millis(5));
+                }
             }
-            different.insert(pause(100, seed));
+            different.insert(pause(100, seed, PAUSE_MAX));
         }
         assert!(different.len() > 50);
+    }
+
+    #[test]
+    fn what_the_server_does_not_permit_is_told_in_words() {
+        let error = "nats: Permissions Violation for Publish to \"ship2.CommandACK.ShellCommand\"";
+        assert_eq!(not_permitted(error).as_deref(), Some("publish to \"ship2.CommandACK.ShellCommand\""));
+        assert_eq!(about(error), "ship2.CommandACK");
+        assert_eq!(about("Permissions Violation for Subscription to \"ship1.>\""), "ship1.>");
+        assert_eq!(not_permitted("Slow Consumer"), None);
+        assert_eq!(about(""), "");
     }
 }

@@ -25,8 +25,8 @@ impl Verb for Ps {
     const NAME: &'static str = "ps";
     const ABOUT: &'static str = "List a node's processes: lanes (one for each node, type and method) and tasks";
     const MORE: &'static str = "\
-out: a lane of messages to a node. in: a lane of messages from one. task: a part of the node itself. A part that fails is \
-restarted with longer and longer pauses; one that has failed too often (--restart-limit) is down until somebody starts it \
+out: a lane of messages to a node. in: a lane of messages from one. link: the way to the broker, with what is wrong and \
+what to do, and how often it came back. task: a part of the node itself. A part that fails is restarted with longer and longer pauses; one that has failed too often (--restart-limit) is down until somebody starts it \
 (`steward start-process`) or the node restarts. Those without which nobody could do so are tried again every 10 minutes.
 Examples:
   steward ps
@@ -62,16 +62,18 @@ fn table(processes: &[ProcessView]) -> Table {
     for process in processes {
         let (messages, restarts) = (process.messages.to_string(), process.restarts.to_string());
         let note = process.note.as_deref().unwrap_or_default();
-        table.row(&[&process.kind, &process.name, &process.state, &messages, &restarts, note], style(&process.state));
+        table.row(&[&process.kind, &process.name, &process.state, &messages, &restarts, note], style(process));
     }
     table
 }
 
-fn style(state: &str) -> Style {
-    match state {
+fn style(process: &ProcessView) -> Style {
+    match process.state.as_str() {
         "down" => output::BAD,
-        "waiting" | "restarting" | "stopped" => output::WAITS,
+        "waiting" | "restarting" | "stopped" | "connecting" | "unreachable" | "silent" | "mute" => output::WAITS,
         "idle" => output::FAINT,
+        // Everything else that a link may be needs somebody.
+        state if process.kind == "link" && state != "up" => output::BAD,
         _ => Style::new(),
     }
 }

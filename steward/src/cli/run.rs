@@ -22,8 +22,9 @@ Messages for other nodes: `steward send`, or JSON written into inmsg.txt in the 
 SIGTERM or Ctrl-C stops the node; what it has accepted is kept and goes on at the next start.";
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let config = Config::read(&context.sources)?;
-        for suspect in context.sources.suspects() {
+        let sources = context.sources.with_own_file()?;
+        let config = Config::read(&sources)?;
+        for suspect in sources.suspects() {
             output::note(&suspect);
         }
         crate::node::run(config)?;

@@ -65,6 +65,11 @@ impl File {
         Ok(Self { path: path.to_owned(), values })
     }
 
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What it says about an option, if anything.
     pub(crate) fn get(&self, opt: &Opt) -> Option<&Setting> {
         self.values.get(opt.name)

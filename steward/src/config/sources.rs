@@ -1,5 +1,5 @@
-//! Where values come from, and which source wins: flag, environment, file, default. What a value means is not decided
-//! here; every error says which source the bad value stands in.
+//! Where values come from, and which source wins: flag, environment, file, the directory's own file, default. What a value
+//! means is not decided here; every error says which source the bad value stands in.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +27,21 @@ pub(crate) struct Sources {
     pub(crate) environment: BTreeMap<String, String>,
     /// The configuration file.
     pub(crate) file: Option<File>,
+    /// The one that lies in the node's directory.
+    pub(crate) own: Option<File>,
+}
+
+/// The configuration file that a node reads by itself, because it lies in its directory.
+pub(crate) const OWN_FILE: &str = "steward.toml";
+
+/// What the first source that says anything about an option says.
+struct Found<'s> {
+    /// How to point at it.
+    place: String,
+    /// The values.
+    values: Vec<String>,
+    /// The file that it stands in.
+    file: Option<&'s File>,
 }
 
 impl Sources {
@@ -45,7 +60,21 @@ impl Sources {
         }
         let path = config.map(str::to_owned).or_else(|| environment.get("STEWARD_CONFIG").cloned());
         let file = path.map(|path| File::read(path.as_ref())).transpose()?;
-        Ok(Self { flags, environment, file })
+        Ok(Self { flags, environment, file, own: None })
+    }
+
+    /// The same with the file in the node's directory, if there is one.
+    pub(crate) fn with_own_file(mut self) -> Result<Self, ConfigError> {
+        let path = self.dir()?.join(OWN_FILE);
+        if path.exists() {
+            let own = File::read(&path)?;
+            if own.get(&DIR).is_some() {
+                let path = path.display();
+                return Err(ConfigError(format!("{path} lies in the node's directory, so it can't say which that is")));
+            }
+            self.own = Some(own);
+        }
+        Ok(self)
     }
 
     /// The node's directory, which every verb needs.
@@ -67,38 +96,65 @@ impl Sources {
         opt: &Opt,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<T>, ConfigError> {
-        let Some((place, values)) = self.find(opt) else { return Ok(None) };
+        let Some(Found { place, values, file: _ }) = self.find(opt) else { return Ok(None) };
         let Some(text) = values.last() else { return Ok(None) };
         parse(text).map(Some).map_err(|why| bad(&place, text, &why))
     }
 
+    /// A file that an option names, if any source does. In a configuration file, a relative path begins where that lies.
+    pub(crate) fn path(&self, opt: &Opt) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(Found { place, values, file }) = self.find(opt) else { return Ok(None) };
+        let Some(text) = values.last().filter(|text| !text.is_empty()) else { return Ok(None) };
+        let path = match file.and_then(|file| file.path().parent()) {
+            Some(folder) => folder.join(text),
+            None => PathBuf::from(text),
+        };
+        // A node goes into its directory, so what is relative now would be something else then.
+        std::path::absolute(path).map(Some).map_err(|error| bad(&place, text, &error.to_string()))
+    }
+
     /// The values of an option that takes many.
     pub(crate) fn many<T>(&self, opt: &Opt, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, ConfigError> {
-        let (place, values) = self.find(opt).unwrap_or_else(|| (opt.name.to_owned(), split(opt.default)));
+        let (place, values) = match self.find(opt) {
+            Some(found) => (found.place, found.values),
+            None => (opt.name.to_owned(), split(opt.default)),
+        };
         values.iter().map(|text| parse(text).map_err(|why| bad(&place, text, &why))).collect()
     }
 
+    /// Whether any source says something about an option.
+    pub(crate) fn says(&self, opt: &Opt) -> bool {
+        self.find(opt).is_some()
+    }
+
     /// What is said by the first source that says anything, and how to point at it.
-    fn find(&self, opt: &Opt) -> Option<(String, Vec<String>)> {
+    fn find(&self, opt: &Opt) -> Option<Found<'_>> {
         let listed = |text: &String| if opt.takes == Takes::Many { split(text) } else { vec![text.clone()] };
         if let Some(values) = self.flags.get(opt.name) {
-            return Some((format!("--{}", opt.flag()), values.iter().flat_map(listed).collect()));
+            let values = values.iter().flat_map(listed).collect();
+            return Some(Found { place: format!("--{}", opt.flag()), values, file: None });
         }
         let variable = opt.variable();
         if let Some(value) = self.environment.get(&variable) {
-            let values = listed(value);
-            return Some((variable, values));
+            return Some(Found { values: listed(value), place: variable, file: None });
         }
-        let file = self.file.as_ref()?;
-        let setting = file.get(opt)?;
-        Some((file.place(setting, opt), setting.values.clone()))
+        let said = |file: &'_ File| file.get(opt).map(|setting| (file.place(setting, opt), setting.values.clone()));
+        [&self.file, &self.own].into_iter().flatten().find_map(|file| {
+            let (place, values) = said(file)?;
+            Some(Found { place, values, file: Some(file) })
+        })
     }
 
     /// Variables that look like a misspelt option: not an error, because some container runtimes set variables that
     /// begin with the name of a service, but worth a word.
     pub(crate) fn suspects(&self) -> Vec<String> {
         let known: Vec<String> = options::ALL.iter().map(|opt| opt.variable()).collect();
-        let unknown = self.environment.keys().filter(|name| !known.contains(name) && *name != "STEWARD_CONFIG");
+        let is_known = |name: &str| {
+            known.iter().any(|known| known == name)
+                || name == "STEWARD_CONFIG"
+                || options::SECRET_VARIABLES.contains(&name)
+        };
+        let unknown = self.environment.keys().filter(|name| !is_known(name));
         unknown
             .filter_map(|name| {
                 let near =
@@ -110,7 +166,18 @@ impl Sources {
 }
 
 fn bad(place: &str, text: &str, why: &str) -> ConfigError {
-    ConfigError(format!("{place} is {text:?}: {why}"))
+    ConfigError(format!("{place} is {:?}: {why}", without_login(text)))
+}
+
+/// A value as it may be shown: of `nats://user:password@host`, what is before the `@` is nobody's business.
+fn without_login(text: &str) -> String {
+    match text.rsplit_once('@') {
+        None => text.to_owned(),
+        Some((login, rest)) => {
+            let scheme = login.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
+            format!("{scheme}...@{rest}")
+        }
+    }
 }
 
 /// Values with commas between.

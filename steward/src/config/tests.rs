@@ -10,6 +10,7 @@ fn sources(flags: &[(&'static str, &str)], environment: &[(&str, &str)], file: &
         flags: flags.iter().map(|(name, value)| (*name, vec![(*value).to_owned()])).collect(),
         environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         file: Some(File::parse(Path::new("steward.toml"), file).unwrap()),
+        own: None,
     }
 }
 

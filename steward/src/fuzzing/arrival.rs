@@ -23,7 +23,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::broker::wire::subject::Channel;
 use crate::broker::wire::{self, BODY_BYTES_MAX, CHUNK_BYTES_MAX};
-use crate::broker::{Broker, Bulk, Config, Wiring};
+use crate::broker::{Access, Broker, Bulk, Config, LinkBoard, Wiring};
 use crate::clock::Clock;
 use crate::engine::{EngineHandle, Input};
 use crate::security::admission::Admission;
@@ -197,6 +197,7 @@ fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bu
     let admission = Admission::new(identity.name.clone(), name("central"), Vec::new());
     let config = Config {
         address: "127.0.0.1:4222".to_owned(),
+        access: Access::default(),
         identity,
         central: name("central"),
         take_over: false,
@@ -212,6 +213,7 @@ fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bu
         info: Arc::new(|| Arc::from("{}")),
         clock: Clock::start(),
         bulk,
+        board: LinkBoard::default(),
     };
     Broker::new(config, wiring).unwrap_or_else(|error| panic!("{error}")).0
 }

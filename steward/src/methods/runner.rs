@@ -28,6 +28,7 @@ use super::context::{Batch, Host, MethodCtx, Stop, StopSwitch};
 use super::job_guard::{Guard, Program};
 use super::{Ending, Method, data, entry, error_log, text_logging};
 use crate::blobs::Blobs;
+use crate::broker::LinkBoard;
 use crate::clock;
 use crate::crash_points::{Point, reach};
 use crate::engine::EngineHandle;
@@ -72,6 +73,8 @@ pub(crate) struct Setup {
     pub(crate) guard: Option<Program>,
     /// Where to read bodies that are only in the store.
     pub(crate) bodies: Bodies,
+    /// How the link is.
+    pub(crate) link: LinkBoard,
 }
 
 /// What has happened since the start, for metrics.
@@ -147,7 +150,7 @@ impl Runner {
             text_log,
             error_log,
             supervisor: supervisor.clone(),
-            processes: Processes::new(engine.clone(), supervisor.clone()),
+            processes: Processes::new(engine.clone(), supervisor.clone(), setup.link),
             engine: engine.clone(),
         };
         let shared = Arc::new(Shared {

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Stop;
 use super::process::{GRACE, Leader, MARK, Marked, STARTED_BY};
 use super::{AfterCrash, Ending, Method, MethodCtx, MethodError};
+use crate::config::options::SECRET_VARIABLES;
 
 /// How long output is waited for once the program has ended: a process in the background may hold the pipe for ever.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -76,6 +77,9 @@ impl Method for ShellCommand {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
+        for secret in SECRET_VARIABLES {
+            command.env_remove(secret);
+        }
         let started = Leader::start(command, ctx.guard().clone(), id).await;
         let mut leader = started.map_err(|error| MethodError(cannot_start(&argv[0], &error)))?;
         let (stdout, stderr) = leader.outputs();

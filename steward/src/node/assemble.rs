@@ -19,7 +19,7 @@ use super::hellos::hellos;
 use super::{died, start_engine, trouble};
 use crate::api::{Api, InfoView};
 use crate::blobs::Blobs;
-use crate::broker::{self, Broker, NameCheck, Wiring};
+use crate::broker::{self, Access, Broker, LinkBoard, NameCheck, Wiring};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::crash_points::{Point, plant, reach};
@@ -43,6 +43,7 @@ pub(super) struct Parts {
     pub(super) engine: EngineHandle,
     pub(super) engine_ended: CancellationToken,
     pub(super) broker: Broker,
+    pub(super) link: LinkBoard,
     pub(super) runner: Runner,
     pub(super) supervisor: Supervisor,
     pub(super) troubles: Troubles,
@@ -84,9 +85,10 @@ pub(super) async fn assemble(
 
     let identity = opened.identity.clone();
     let wiring = wiring(config, &engine, for_broker, &stats, &supervisor, bulk, clock);
+    let link = wiring.board.clone();
     let (broker, name_check) = Broker::new(broker_config(config, &identity), wiring)?;
     keep_broker(&supervisor, &broker);
-    let runner = Runner::spawn(setup(config, &opened)?, &supervisor, for_runner, engine.clone());
+    let runner = Runner::spawn(setup(config, &opened, &link)?, &supervisor, for_runner, engine.clone());
     let results = results::Wiring {
         engine: engine.clone(),
         broker: broker.clone(),
@@ -123,7 +125,7 @@ pub(super) async fn assemble(
     start_engine(dir, loop_, engine_ended.clone())?;
     died::tell(dir);
     let intake_end = supervisor.token().child_token();
-    let parts = Parts { engine, engine_ended, broker, runner, supervisor, troubles, intake_end, lock };
+    let parts = Parts { engine, engine_ended, broker, link, runner, supervisor, troubles, intake_end, lock };
     let intake = open_doors(config, &parts, clock);
     doors_for_tools(config, &parts, &stats);
     keep_reporting(config, &parts, intake)?;
@@ -182,8 +184,9 @@ fn open_doors(config: &Config, parts: &Parts, clock: Clock) -> Intake {
         intake: intake.clone(),
         engine: parts.engine.clone(),
         supervisor: parts.supervisor.clone(),
+        link: parts.link.clone(),
         dir: config.node.dir.clone(),
-        info: info(config, parts.broker.clone()),
+        info: info(config, parts.broker.clone(), parts.link.clone()),
     };
     let spec = Spec::new("api").stops(Stops::FromAfar("nobody there could start it again"));
     parts.supervisor.keep(spec, move |end| api.clone().run(end));
@@ -315,6 +318,7 @@ fn broker_config(config: &Config, identity: &Identity) -> broker::Config {
     let addresses: Vec<String> = addresses.collect();
     broker::Config {
         address: addresses.join(","),
+        access: Access { tls: config.broker.tls.clone(), login: config.broker.login.clone() },
         identity: identity.clone(),
         central: config.node.central.clone(),
         take_over: config.node.take_over,
@@ -344,10 +348,11 @@ fn wiring(
         info: Arc::new(move || hello.text(queues.queues(), &tasks.resting())),
         clock,
         bulk,
+        board: LinkBoard::default(),
     }
 }
 
-fn setup(config: &Config, opened: &Opened) -> anyhow::Result<methods::Setup> {
+fn setup(config: &Config, opened: &Opened, link: &LinkBoard) -> anyhow::Result<methods::Setup> {
     let reader = Mutex::new(Reader::open(&config.node.dir)?);
     let read = move |ticket| {
         let found = reader.lock().unwrap_or_else(PoisonError::into_inner).inbox_message(ticket);
@@ -364,6 +369,7 @@ fn setup(config: &Config, opened: &Opened) -> anyhow::Result<methods::Setup> {
         started: clock::wall(),
         guard: Some(methods::job_guard::Program::own()),
         bodies: Arc::new(read),
+        link: link.clone(),
     })
 }
 
@@ -374,7 +380,7 @@ fn retention(config: &Config) -> Retention {
     }
 }
 
-fn info(config: &Config, broker: Broker) -> Arc<dyn Fn() -> InfoView + Send + Sync> {
+fn info(config: &Config, broker: Broker, board: LinkBoard) -> Arc<dyn Fn() -> InfoView + Send + Sync> {
     let fixed = InfoView {
         node: config.node.name.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -382,12 +388,15 @@ fn info(config: &Config, broker: Broker) -> Arc<dyn Fn() -> InfoView + Send + Sy
         started_at: clock::rfc3339(clock::wall()),
         broker: broker.address().split(',').map(|address| address.trim().to_owned()).collect(),
         link: String::new(),
+        link_state: String::new(),
+        link_note: None,
         dir: config.node.dir.display().to_string(),
         metrics: config.listen.metrics.as_ref().map(ToString::to_string),
         profiling: config.listen.profiling.as_ref().map(ToString::to_string),
     };
     Arc::new(move || {
         let link = if broker.is_up() { "up" } else { "down" };
-        InfoView { link: link.to_owned(), ..fixed.clone() }
+        let view = board.view();
+        InfoView { link: link.to_owned(), link_state: view.state.to_string(), link_note: view.note, ..fixed.clone() }
     })
 }

@@ -21,7 +21,7 @@ const KEY_BYTES: usize = 32;
 const PUBLIC_CHARS: usize = 56;
 
 /// Characters of a seed.
-const SEED_CHARS: usize = 58;
+pub(crate) const SEED_CHARS: usize = 58;
 
 /// What the first byte of every seed says, before the kind.
 const SEED_PREFIX: u8 = 18 << 3;

@@ -5,6 +5,7 @@ use protocol::name::MethodName;
 use tokio::sync::broadcast;
 
 pub(super) use super::super::*;
+use crate::broker::LinkBoard;
 use crate::engine::Input;
 use crate::methods::facts;
 use crate::store::ErrorRow;
@@ -41,6 +42,7 @@ impl Rig {
             started: clock::wall(),
             guard: None,
             bodies: Arc::new(|_| None),
+            link: LinkBoard::default(),
         };
         change(&mut setup);
         let (effects, receiver) = mpsc::channel(64);
