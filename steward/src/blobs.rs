@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use protocol::event::Ticket;
@@ -15,6 +15,7 @@ use protocol::message::MessageId;
 use protocol::outcome::Stream;
 
 use crate::crash_points::{self, Point};
+use crate::own_file;
 
 /// The folder in the node's directory.
 const FOLDER: &str = "blobs";
@@ -49,10 +50,7 @@ impl Blobs {
     /// The folder below the node's directory `dir`; made, for us only, where it is missing.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let blobs = Self::new(dir);
-        match fs::DirBuilder::new().mode(0o700).create(&blobs.dir) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        own_file::make_folder(&blobs.dir)?;
         // Also where it was here: the process that made it may have been killed before it came so far.
         File::open(dir)?.sync_all()?;
         Ok(blobs)
@@ -82,25 +80,37 @@ impl Blobs {
     /// Begins an output of a message of the inbox. What is there of an earlier run goes.
     pub(crate) fn write(&self, ticket: Ticket, stream: Stream) -> io::Result<Writing> {
         let (path, part) = (self.path(Owner::In(ticket), stream), self.part(Owner::In(ticket), stream));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        let mut options = OpenOptions::new();
+        let file = self.file(&part, options.write(true).create(true).truncate(true).mode(0o600))?;
         Ok(Writing { path, part, file, len: 0, hash: blake3::Hasher::new(), whole: false })
     }
 
     /// Begins or goes on with an output that is fetched for a message of the outbox.
     pub(crate) fn fetch(&self, id: MessageId, stream: Stream) -> io::Result<Fetching> {
         let (path, part) = (self.path(Owner::Out(id), stream), self.part(Owner::Out(id), stream));
-        if let Ok(file) = File::open(&path) {
+        if let Ok(file) = self.open_whole(Owner::Out(id), stream) {
             let have = file.metadata()?.len();
             return Ok(Fetching { path, part, file, have, whole: true });
         }
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&part)?;
+        let file = self.file(&part, OpenOptions::new().read(true).append(true).create(true).mode(0o600))?;
         let have = file.metadata()?.len();
         Ok(Fetching { path, part, file, have, whole: false })
     }
 
+    /// A whole output. `NotFound` if there is none.
+    pub(crate) fn open_whole(&self, owner: Owner, stream: Stream) -> io::Result<File> {
+        self.file(&self.path(owner, stream), OpenOptions::new().read(true))
+    }
+
+    /// Opens a file of the folder, which may have been put in the place of the one that was here.
+    fn file(&self, path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+        own_file::check_folder(&self.dir)?;
+        own_file::open(path, options)
+    }
+
     /// A piece of a whole output: at most `len` bytes from `offset` on, fewer at its end. `NotFound` if there is none.
     pub(crate) fn read(&self, owner: Owner, stream: Stream, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut file = File::open(self.path(owner, stream))?;
+        let mut file = self.open_whole(owner, stream)?;
         let left = file.metadata()?.len().saturating_sub(offset);
         let len = left.min(len as u64);
         file.seek(SeekFrom::Start(offset))?;
@@ -239,7 +249,7 @@ impl Fetching {
         if found.finalize() != *hash {
             if self.whole {
                 fs::rename(&self.path, &self.part)?;
-                self.file = OpenOptions::new().read(true).append(true).open(&self.part)?;
+                self.file = own_file::open(&self.part, OpenOptions::new().read(true).append(true))?;
                 self.whole = false;
             }
             self.file.set_len(0)?;

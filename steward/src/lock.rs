@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail};
 use protocol::name::NodeName;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::own_file;
+
 /// The file that is locked. It says who holds it, and whose directory it is.
 const FILE: &str = "steward.lock";
 
@@ -28,7 +30,8 @@ impl DirLock {
     /// Takes `dir` for `name`, or says which process has it, or which node it belongs to.
     pub(crate) fn take(dir: &Path, name: &NodeName) -> anyhow::Result<Self> {
         let path = dir.join(FILE);
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let mut options = OpenOptions::new();
+        let open = own_file::open(&path, options.read(true).write(true).create(true).truncate(false).mode(0o600));
         let mut file = open.with_context(|| format!("{} can't be opened", path.display()))?;
         let mut text = String::new();
         let is_held = !locked(&file);

@@ -40,6 +40,8 @@ mod lock;
 
 mod marked;
 
+mod own_file;
+
 mod hello;
 
 mod metrics;

@@ -26,6 +26,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::rfc3339;
 use crate::intake::MessageInput;
+use crate::own_file;
 
 /// The file that is written.
 const FILE: &str = "messages.jsonl";
@@ -187,7 +188,8 @@ fn numbered(dir: &Path, number: usize) -> PathBuf {
 
 /// The file, its length, and whether its last line is cut.
 fn open_end(dir: &Path) -> io::Result<(File, u64, bool)> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(numbered(dir, 0))?;
+    let mut options = OpenOptions::new();
+    let mut file = own_file::open(&numbered(dir, 0), options.read(true).append(true).create(true).mode(0o600))?;
     let len = file.metadata()?.len();
     let mut last = [b'\n'];
     if len > 0 {
@@ -291,18 +293,20 @@ pub(crate) struct BadLine {
 #[derive(Debug)]
 pub(crate) struct Entries {
     files: VecDeque<PathBuf>,
+    /// Whether they are the node's own, and not those that somebody has named.
+    is_own: bool,
     open: Option<(PathBuf, BufReader<File>, u64)>,
 }
 
 /// Reads the log in `dir`; one that is missing is empty.
 pub(crate) fn read(dir: &Path) -> Entries {
     let files = (0..=FILES_KEPT).rev().map(|number| numbered(dir, number)).filter(|file| file.exists());
-    read_files(files.collect())
+    Entries { is_own: true, ..read_files(files.collect()) }
 }
 
 /// Reads these files, one after the other.
 pub(crate) fn read_files(files: Vec<PathBuf>) -> Entries {
-    Entries { files: files.into(), open: None }
+    Entries { files: files.into(), is_own: false, open: None }
 }
 
 impl Iterator for Entries {
@@ -314,7 +318,8 @@ impl Iterator for Entries {
                 Some(open) => (&open.0, &mut open.1, &mut open.2),
                 None => {
                     let file = self.files.pop_front()?;
-                    match File::open(&file) {
+                    let opened = if self.is_own { own_file::read(&file) } else { File::open(&file) };
+                    match opened {
                         Ok(reader) => self.open = Some((file, BufReader::new(reader), 0)),
                         Err(error) => return Some(Err(BadLine { file, line: 0, why: error.to_string() })),
                     }

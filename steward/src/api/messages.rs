@@ -172,7 +172,9 @@ async fn beginning(api: &Shared, id: MessageId, stream: Stream) -> Option<String
 
 /// The file with a fetched output, once all of it is there and its hash is right.
 async fn open_output(api: &Shared, id: MessageId, stream: Stream) -> Option<tokio::fs::File> {
-    tokio::fs::File::open(api.blobs.path(Owner::Out(id), stream)).await.ok()
+    let blobs = api.blobs.clone();
+    let open = tokio::task::spawn_blocking(move || blobs.open_whole(Owner::Out(id), stream));
+    open.await.ok()?.ok().map(tokio::fs::File::from_std)
 }
 
 /// `GET /v1/messages/{id}/stdout` and `…/stderr`: the bytes as they are.

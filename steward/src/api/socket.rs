@@ -29,9 +29,13 @@ pub(crate) async fn listen(dir: &Path) -> io::Result<(Socket, UnixListener)> {
             format!("another process answers on {}; one node owns a directory", path.display()),
         ));
     }
-    // Always of the same name: one that a killed process has left is used again, and goes.
+    // Always of the same name: what a killed process has left there goes, and so does a link, but not what is behind it.
     let folder = dir.join(format!(".{NAME}.new"));
-    DirBuilder::new().mode(0o700).recursive(true).create(&folder)?;
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    DirBuilder::new().mode(0o700).create(&folder)?;
     let bound = bind(&folder).and_then(|listener| {
         fs::rename(folder.join(NAME), &path)?;
         Ok(listener)
@@ -42,10 +46,6 @@ pub(crate) async fn listen(dir: &Path) -> io::Result<(Socket, UnixListener)> {
 
 fn bind(folder: &Path) -> io::Result<UnixListener> {
     let made = folder.join(NAME);
-    match fs::remove_file(&made) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let open = File::open(folder)?;
     let listener = UnixListener::bind(format!("/proc/self/fd/{}/{NAME}", open.as_raw_fd()))?;
     fs::set_permissions(&made, Permissions::from_mode(0o600))?;

@@ -2,7 +2,6 @@
 //! needs the node.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -15,6 +14,7 @@ use crate::api::InfoView;
 use crate::api::client::{Client, ClientError};
 use crate::clock::rfc3339;
 use crate::engine::Filter;
+use crate::own_file;
 use crate::store::{ErrorFilter, Place, Reader};
 use crate::view::{ErrorView, MessageView, NodeView};
 
@@ -96,7 +96,7 @@ impl Source {
                     Place::File(path) => {
                         let shown = path.display();
                         let mut file =
-                            File::open(&path).with_context(|| format!("the output {shown} can't be read"))?;
+                            own_file::read(&path).with_context(|| format!("the output {shown} can't be read"))?;
                         std::io::copy(&mut file, to)?;
                     }
                 }

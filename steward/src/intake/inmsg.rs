@@ -32,6 +32,7 @@ use super::split::Splitter;
 use super::taken::{self, Progress, TakenError, TakenFile};
 use crate::clock::Clock;
 use crate::crash_points::{Point, reach};
+use crate::own_file;
 
 /// The file's name in the node's directory.
 const NAME: &str = "inmsg.txt";
@@ -114,7 +115,11 @@ impl Inmsg {
         ids.sort();
         let mut taken = Vec::with_capacity(ids.len());
         for id in ids {
-            taken.push(TakenFile::open(dir, id, now).await?);
+            match TakenFile::open(dir, id, now).await {
+                Ok(file) => taken.push(file),
+                Err(error) if own_file::is_foreign(&error) => tracing::error!(%error, "nothing is read there"),
+                Err(error) => return Err(error),
+            }
         }
         let path = dir.join(NAME);
         make(&path, 0o600)?;
@@ -222,7 +227,7 @@ impl Inmsg {
     }
 
     fn is_complete(&mut self, now: Mono) -> io::Result<bool> {
-        let mut file = File::open(&self.path)?;
+        let mut file = own_file::read(&self.path)?;
         let meta = file.metadata()?;
         let same = |look: &Look| look.inode == meta.ino() && look.splitter.offset() <= meta.len();
         let mut look = self.look.take().filter(same).unwrap_or_else(|| Look {
@@ -254,7 +259,7 @@ fn exchange(dir: &Path, path: &Path, aside: &Path, meta: &fs::Metadata) -> io::R
     let empty = OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside)?;
     keep_rights(&empty, meta);
     drop(empty);
-    File::open(path)?.sync_data()?;
+    own_file::read(path)?.sync_data()?;
     File::open(dir)?.sync_all()?;
     match rustix::fs::renameat_with(CWD, aside, CWD, path, RenameFlags::EXCHANGE) {
         Ok(()) => {}
@@ -262,7 +267,7 @@ fn exchange(dir: &Path, path: &Path, aside: &Path, meta: &fs::Metadata) -> io::R
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
             fs::rename(path, aside)?;
             if make(path, 0o600)? {
-                keep_rights(&File::open(path)?, meta);
+                keep_rights(&own_file::read(path)?, meta);
             }
         }
         Err(error) => {
@@ -271,7 +276,7 @@ fn exchange(dir: &Path, path: &Path, aside: &Path, meta: &fs::Metadata) -> io::R
         }
     }
     // What was appended in between. As a rule there is nothing, and that costs next to nothing.
-    File::open(aside)?.sync_data()?;
+    own_file::read(aside)?.sync_data()?;
     File::open(dir)?.sync_all()
 }
 

@@ -3,9 +3,9 @@
 //! `<time>-<tag>-<n>.json` holds the bytes as they came, `<time>-<tag>-<n>.reason` says line, column and reason. The names
 //! follow from the file that was read and the place in it: reading it again after a crash writes the same files again.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use protocol::time::Wall;
@@ -13,6 +13,7 @@ use protocol::time::Wall;
 use super::ids::FileId;
 use super::split::Place;
 use crate::clock;
+use crate::own_file;
 
 /// Parts of one file that get a file each; what is beyond is appended to the last.
 const PARTS_MAX: u64 = 1000;
@@ -47,9 +48,8 @@ pub(crate) fn write(node_dir: &Path, file: FileId, parts: &[Part]) -> io::Result
         return Ok(None);
     };
     let dir = node_dir.join("rejected");
-    if !dir.is_dir() {
-        // What stands in a message is nobody else's business.
-        DirBuilder::new().mode(0o700).create(&dir)?;
+    // For us only: what stands in a message is nobody else's business.
+    if own_file::make_folder(&dir)? {
         File::open(node_dir)?.sync_all()?;
     }
     for part in parts {
@@ -71,7 +71,7 @@ fn path(dir: &Path, file: FileId, number: u64) -> PathBuf {
 
 fn put(path: &Path, append: bool, contents: &[&[u8]]) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let mut file = options.mode(0o600).create(true).write(true).truncate(!append).append(append).open(path)?;
+    let mut file = own_file::open(path, options.mode(0o600).create(true).write(true).truncate(!append).append(append))?;
     for content in contents {
         file.write_all(content)?;
     }
@@ -97,7 +97,9 @@ fn describe(part: &Part) -> String {
 /// Keeps the folder small. The names sort by time.
 fn prune(dir: &Path) -> io::Result<()> {
     let mut files: Vec<(PathBuf, u64)> = Vec::new();
-    for entry in fs::read_dir(dir)?.flatten() {
+    // A folder that somebody has made in here can't be removed so, and is not ours.
+    let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    for entry in fs::read_dir(dir)?.flatten().filter(|entry| !is_folder(entry)) {
         // One that somebody has removed in between takes no room.
         let bytes = entry.metadata().map_or(0, |meta| meta.len());
         files.push((entry.path(), bytes));

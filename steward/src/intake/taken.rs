@@ -21,6 +21,7 @@ use super::rejected::{self, Part};
 use super::split::{Piece, Place, Splitter};
 use super::{CHUNK_BYTES_MAX, CHUNK_MESSAGES_MAX, Intake, IntakeError};
 use crate::crash_points::{Point, reach};
+use crate::own_file;
 
 /// Bytes that are read at once.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -91,7 +92,8 @@ impl TakenFile {
     /// Opens the file with this id in the node's directory.
     pub(crate) async fn open(dir: &Path, id: FileId, now: Mono) -> io::Result<Self> {
         let path = dir.join(Self::name(id));
-        let file = tokio::fs::File::open(&path).await?;
+        let opened = path.clone();
+        let file = tokio::fs::File::from_std(blocking(move || own_file::read(&opened)).await??);
         Ok(Self {
             id,
             dir: dir.to_owned(),
@@ -279,7 +281,7 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 fn blank(path: &Path, from: u64, to: u64) -> io::Result<()> {
-    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let file = own_file::open(path, OpenOptions::new().read(true).write(true))?;
     let mut block = vec![0; BLOCK_BYTES];
     let mut at = from;
     while at < to {

@@ -24,7 +24,7 @@ mod journal;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,6 +37,7 @@ use super::runner::Ends;
 use super::{Ending, MethodError};
 use crate::clock;
 use crate::crash_points::{self, Point};
+use crate::own_file;
 use journal::{Journal, Record};
 
 /// Batches that may wait for the writer; whoever brings more waits.
@@ -254,7 +255,7 @@ fn ready(dir: &Path, log: &Log, files: Option<Files>, bytes: u64) -> io::Result<
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    own_file::open(path, OpenOptions::new().create(true).append(true).mode(0o600))
 }
 
 fn rotate(dir: &Path, log: &Log) -> io::Result<()> {
@@ -312,7 +313,7 @@ fn cut_off(dir: &Path, log: &Log, record: &Record) -> io::Result<u64> {
         }
         let mut cut = 0;
         for (path, keep, len) in younger.into_iter().chain([(path, record.len, meta.len())]) {
-            let file = OpenOptions::new().write(true).open(&path)?;
+            let file = own_file::open(&path, OpenOptions::new().write(true))?;
             file.set_len(keep)?;
             file.sync_all()?;
             cut += len - keep;

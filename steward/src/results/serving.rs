@@ -55,7 +55,7 @@ impl Results {
         let (ticket, stream) = (ask.ticket, ask.stream);
         let found = tokio::task::spawn_blocking(move || {
             let sender = sender_of(ticket);
-            let total = std::fs::metadata(blobs.path(Owner::In(ticket), stream)).map(|file| file.len());
+            let total = blobs.open_whole(Owner::In(ticket), stream).and_then(|file| Ok(file.metadata()?.len()));
             (sender, total)
         });
         let (sender, total): (Option<NodeName>, _) = found.await?;

@@ -19,6 +19,9 @@ pub(crate) enum OpenError {
     /// There is no store yet.
     #[error("there is no store at {}; no node has run in this directory yet (another one is named with --dir)", .0.display())]
     Missing(PathBuf),
+    /// Something else stands where the file should be.
+    #[error("the store can't be opened: {0}")]
+    Link(std::io::Error),
     /// The file is there but may not be opened as needed.
     #[error("the store {} can't be opened: {why}; steward needs to read and write it and its directory", path.display())]
     Unwritable {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::{OpenError, damaged};
+use crate::own_file;
 
 /// The file in the node's directory.
 pub(super) const FILE: &str = "steward.db";
@@ -172,8 +173,7 @@ const MIGRATIONS: &[&str] = &[
 pub(super) fn open_writer(dir: &Path, epoch: i64) -> Result<Connection, OpenError> {
     let path = dir.join(FILE);
     let made = create(dir, &path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(&path, flags).map_err(|error| opening(&path, error))?;
+    let mut connection = connect(dir, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(BUSY).map_err(|error| opening(&path, error))?;
     let version = judge(&connection, &path)?;
     let mut prepare = || -> rusqlite::Result<()> {
@@ -233,8 +233,7 @@ pub(super) fn open_reader(dir: &Path) -> Result<Connection, OpenError> {
         Ok(false) => return Err(OpenError::Missing(path)),
         Err(source) => return Err(OpenError::Directory { path: dir.to_owned(), source }),
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&path, flags).map_err(|error| opening(&path, error))?;
+    let connection = connect(dir, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(BUSY).map_err(|error| opening(&path, error))?;
     let version = judge(&connection, &path)?;
     if version != MIGRATIONS.len() {
@@ -244,6 +243,17 @@ pub(super) fn open_reader(dir: &Path) -> Result<Connection, OpenError> {
     connection.execute_batch(&settings).map_err(|error| opening(&path, error))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
+}
+
+/// Opens the file in `dir`, which must not be a link; the files that SQLite puts beside it are none anyway.
+fn connect(dir: &Path, access: OpenFlags) -> Result<Connection, OpenError> {
+    let path = dir.join(FILE);
+    // Looked at without being opened: whoever closes a file lets go of all locks that this process has on it.
+    own_file::check(&path).map_err(OpenError::Link)?;
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    // The directory itself may be called by a name that is a link.
+    let real = dir.canonicalize().map_err(|source| OpenError::Directory { path: dir.to_owned(), source })?;
+    Connection::open_with_flags(real.join(FILE), flags).map_err(|error| opening(&path, error))
 }
 
 /// Makes an empty file that only we may read, if there is none. SQLite gives its other files the same mode.

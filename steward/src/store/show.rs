@@ -1,6 +1,5 @@
 //! A row as people see it.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use super::inbox;
 use super::progress::history;
 use crate::blobs::{Blobs, Owner};
 use crate::clock::rfc3339;
+use crate::own_file;
 use crate::view::{MessageView, MomentView};
 
 /// The longest output that is shown together with its message, in bytes.
@@ -247,7 +247,7 @@ fn shown(output: &StoredOutput) -> Option<String> {
         Place::File(_) if output.len > SHOW_BYTES_MAX => None,
         Place::File(path) => {
             let mut bytes = Vec::new();
-            match File::open(path).and_then(|file| file.take(SHOW_BYTES_MAX).read_to_end(&mut bytes)) {
+            match own_file::read(path).and_then(|file| file.take(SHOW_BYTES_MAX).read_to_end(&mut bytes)) {
                 Ok(_) => Some(String::from_utf8_lossy(&bytes).into_owned()),
                 Err(error) => {
                     tracing::debug!(%error, path = %path.display(), "an output can't be read");

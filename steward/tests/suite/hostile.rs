@@ -1,5 +1,7 @@
 //! Nonsense from every side: the node lives, and goes on working (L8, L9, L11, L15).
 
+mod links;
+
 use std::time::Duration;
 
 use futures_util::StreamExt as _;

@@ -10,10 +10,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use protocol::event::Ticket;
+
+use crate::own_file;
 
 /// Batches that are remembered; 512 KiB.
 pub(super) const SLOTS: u64 = 8192;
@@ -42,7 +44,8 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens the journal, or makes a new one. One that can't be read is begun anew: it only ever removes duplicates.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+        let mut options = OpenOptions::new();
+        let file = own_file::open(path, options.create(true).truncate(false).read(true).write(true).mode(0o600))?;
         let size = (SLOTS + 1) * SLOT_BYTES as u64;
         let mut header = [0; SLOT_BYTES];
         let known = if file.metadata()?.len() == size {
@@ -59,7 +62,7 @@ impl Journal {
             journal.forget()?;
             journal.file.sync_all()?;
         }
-        journal.next = journal.numbered()?.last().map_or(0, |(number, _)| number + 1);
+        journal.next = journal.numbered()?.last().map_or(0, |(number, _)| number.saturating_add(1));
         Ok(journal)
     }
 
