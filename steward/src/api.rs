@@ -12,6 +12,8 @@
 //! | `GET /v1/ps` | lanes and tasks |
 //! | `POST /v1/ps/stop`, `…/start` with `{"name": "…"}` | the task, once it has stopped or runs; 409 for what must not be stopped |
 //! | `GET /v1/errors?node&since&limit` | the newest errors of nodes, as they came in |
+//! | `GET /v1/rules` | the rules that hold, and whether the file is what holds |
+//! | `POST /v1/rules/try` with a message as it might come | what the rules say of it; nothing is sent or run |
 //! | `GET /v1/info` | this node |
 //!
 //! An error is `{"error": "…"}`: 400 and 422 for what makes no sense, 404 for what isn't there, 503 while the node stops,
@@ -22,6 +24,7 @@ pub(crate) mod client;
 mod errors;
 mod messages;
 pub(crate) mod processes;
+pub(crate) mod rules;
 pub(crate) mod serve;
 pub(crate) mod socket;
 
@@ -43,6 +46,7 @@ use crate::broker::LinkBoard;
 use crate::engine::{EngineError, EngineHandle, Input};
 use crate::intake::{Fault, Intake, IntakeError};
 use crate::processes::Processes;
+use crate::security::rules::Rules;
 use crate::supervise::{ControlError, Supervisor};
 use crate::view::NodeView;
 
@@ -105,6 +109,8 @@ pub(crate) struct Api {
     pub(crate) supervisor: Supervisor,
     /// How the link is.
     pub(crate) link: LinkBoard,
+    /// What the node accepts.
+    pub(crate) rules: Rules,
     /// The node's directory.
     pub(crate) dir: PathBuf,
     /// What the node is at this moment.
@@ -119,6 +125,7 @@ struct Inner {
     engine: EngineHandle,
     supervisor: Supervisor,
     processes: Processes,
+    rules: Rules,
     dir: PathBuf,
     blobs: Blobs,
     info: Arc<dyn Fn() -> InfoView + Send + Sync>,
@@ -136,10 +143,10 @@ impl Api {
     }
 
     fn router(self) -> Router {
-        let Self { intake, engine, supervisor, link, dir, info } = self;
+        let Self { intake, engine, supervisor, link, rules, dir, info } = self;
         let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
-        let processes = Processes::new(engine.clone(), supervisor.clone(), link);
-        let shared = Inner { intake, engine, supervisor, processes, dir, blobs, info, bodies_kib };
+        let processes = Processes::new(engine.clone(), supervisor.clone(), link, rules.clone());
+        let shared = Inner { intake, engine, supervisor, processes, rules, dir, blobs, info, bodies_kib };
         Router::new()
             .route("/v1/messages", get(messages::list).post(messages::send))
             .route("/v1/messages/{id}", get(messages::show))
@@ -151,6 +158,8 @@ impl Api {
             .route("/v1/ps/stop", post(processes::stop).layer(DefaultBodyLimit::max(NAME_BODY_BYTES_MAX)))
             .route("/v1/ps/start", post(processes::start).layer(DefaultBodyLimit::max(NAME_BODY_BYTES_MAX)))
             .route("/v1/errors", get(errors::list))
+            .route("/v1/rules", get(rules::view))
+            .route("/v1/rules/try", post(rules::try_out))
             .route("/v1/info", get(info_view))
             .fallback(messages::unknown)
             .layer(DefaultBodyLimit::disable())

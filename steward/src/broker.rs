@@ -35,6 +35,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::engine::EngineHandle;
+use crate::security::sender::Sender;
 
 pub(crate) use access::Access;
 pub(crate) use counters::Counters;
@@ -50,7 +51,7 @@ use wire::namesake::Who;
 const CALL: Duration = Duration::from_secs(5);
 
 /// Judges a message that has arrived: sender, type, method, data.
-pub(crate) type Judge = Arc<dyn Fn(&NodeName, Kind, &MethodName, &str) -> Verdict + Send + Sync>;
+pub(crate) type Judge = Arc<dyn Fn(&Sender, Kind, &MethodName, &str) -> Verdict + Send + Sync>;
 
 /// What this node says of itself, as the text of a JSON object.
 pub(crate) type Info = Arc<dyn Fn() -> Arc<str> + Send + Sync>;

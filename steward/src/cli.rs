@@ -21,6 +21,7 @@ mod output;
 mod ps;
 mod remote;
 mod replay;
+mod rules;
 mod run;
 mod send;
 mod show;
@@ -52,6 +53,7 @@ const VERBS: &[Entry] = &[
     entry::<control::StopProcess>(),
     entry::<control::StartProcess>(),
     entry::<errors::Errors>(),
+    entry::<rules::Rules>(),
     entry::<replay::Replay>(),
     entry::<demo::Demo>(),
     entry::<bench::Bench>(),

@@ -96,6 +96,13 @@ pub(crate) struct AllowRule {
     pub(crate) method: Option<MethodName>,
 }
 
+impl std::fmt::Display for AllowRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let from = self.from.as_ref().map_or("*", NodeName::as_str);
+        write!(f, "{from}:{}", self.method.as_ref().map_or("*", MethodName::as_str))
+    }
+}
+
 /// How long ended messages are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct StoreConfig {

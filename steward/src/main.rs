@@ -58,10 +58,11 @@ mod crash_points;
 mod fuzzing;
 
 fn main() -> std::process::ExitCode {
-    // Those that watch over others are this program once more, but without anything that they don't need.
+    // Those that serve a node are this program once more, but without anything that they don't need.
     let verb = std::env::args_os().nth(1).unwrap_or_default();
     match verb.to_str() {
         Some(methods::job_guard::VERB) => methods::job_guard::main(),
+        Some(methods::as_user::VERB) => methods::as_user::main(),
         Some(cli::fleet::keeper::VERB) => cli::fleet::keeper::main(),
         _ => {
             broker::access::choose_tls();

@@ -2,11 +2,12 @@
 //! files' texts.
 //!
 //! In the order in which a message meets them: [`runner`] starts it, [`context`] lends its method what it may use,
-//! [`process`] and [`capture`] run a command and keep its output, [`job_guard`] ends commands whose node was killed,
+//! [`process`] and [`capture`] run a command and keep its output, [`as_user`] gives it the user that a rule names, [`job_guard`] ends commands whose node was killed,
 //! [`append`] writes log files. Nothing here decides about delivery, and nothing here decides who may run what: that is
-//! `security::admission`.
+//! `security::admission`, which is asked again before each run.
 
 mod append;
+pub(crate) mod as_user;
 mod capture;
 mod context;
 mod error_log;
@@ -15,6 +16,7 @@ mod op_process_list;
 mod op_process_start;
 mod op_process_stop;
 mod process;
+mod ready;
 mod runner;
 mod say_hello;
 mod shell_command;
@@ -32,6 +34,7 @@ use protocol::outcome::Final;
 
 pub(crate) use context::MethodCtx;
 pub(crate) use job_guard::Guard;
+pub(crate) use ready::Permit;
 #[expect(unused_imports, reason = "wired by node.rs in the next step")]
 pub(crate) use runner::{Bodies, Counts, Runner, Setup};
 
@@ -173,7 +176,7 @@ pub(crate) fn known() -> impl Iterator<Item = &'static str> {
 }
 
 /// Checks a message's method and data as far as that can be done without running it. The error is a reason in words.
-pub(crate) fn check(method: &str, body: &str) -> Result<(), String> {
+pub(crate) fn check(method: &str, data: &[String]) -> Result<(), String> {
     let Some(entry) = entry(method) else {
         let known: Vec<_> = known().collect();
         return Err(format!(
@@ -182,11 +185,11 @@ pub(crate) fn check(method: &str, body: &str) -> Result<(), String> {
             known.join(", ")
         ));
     };
-    entry.check(&data(body)?).map_err(|why| format!("{method}: {why}"))
+    entry.check(data).map_err(|why| format!("{method}: {why}"))
 }
 
 /// The data of a message from the JSON text that carries it.
-fn data(body: &str) -> Result<Vec<String>, String> {
+pub(crate) fn data(body: &str) -> Result<Vec<String>, String> {
     serde_json::from_str(body).map_err(|error| format!("data is no array of strings: {error}"))
 }
 

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::serve;
 use crate::config::ListenAddress;
 use crate::engine::EngineHandle;
+use crate::security::rules::RulesView;
 use crate::supervise::Supervisor;
 
 /// Methods that have figures of their own; what is beyond is counted as `other`. A peer can't fill the memory with names.
@@ -95,6 +96,8 @@ pub(crate) struct Sample {
     pub(crate) methods_running: u64,
     /// Errors that were told to the central error log by themselves or as a sum, and those in the sums.
     pub(crate) errors: (u64, u64),
+    /// The rules that hold, and how often they have refused something.
+    pub(crate) rules: (RulesView, u64),
 }
 
 impl Sample {

@@ -8,6 +8,7 @@
 
 mod assemble;
 mod died;
+mod gate;
 mod hellos;
 mod trouble;
 

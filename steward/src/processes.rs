@@ -5,6 +5,7 @@
 
 use crate::broker::LinkBoard;
 use crate::engine::{EngineError, EngineHandle, Input};
+use crate::security::rules::{self, Rules, RulesView};
 use crate::supervise::{ControlError, Supervisor, Whence};
 use crate::view::ProcessView;
 
@@ -17,18 +18,20 @@ pub(crate) struct Processes {
     engine: EngineHandle,
     supervisor: Supervisor,
     link: LinkBoard,
+    rules: Rules,
 }
 
 impl Processes {
     /// Those of the node that these belong to.
-    pub(crate) fn new(engine: EngineHandle, supervisor: Supervisor, link: LinkBoard) -> Self {
-        Self { engine, supervisor, link }
+    pub(crate) fn new(engine: EngineHandle, supervisor: Supervisor, link: LinkBoard, rules: Rules) -> Self {
+        Self { engine, supervisor, link, rules }
     }
 
-    /// All of them: lanes first, then the link, the engine, and tasks in the order of their start.
+    /// All of them: lanes first, then the link, the rules, the engine, and tasks in the order of their start.
     pub(crate) async fn list(&self) -> Result<Vec<ProcessView>, EngineError> {
         let mut all = self.engine.ask(Input::Lanes).await?;
         all.push(self.link.process());
+        all.push(rules(self.rules.view(), self.rules.refused()));
         all.push(engine());
         all.extend(self.supervisor.list());
         Ok(all)
@@ -68,6 +71,14 @@ impl Processes {
             ControlError::Refused(why)
         })
     }
+}
+
+/// What is accepted here. It does nothing by itself, but whoever looks how a node is wants to see that it follows its
+/// file.
+fn rules(view: RulesView, refused: u64) -> ProcessView {
+    let note = view.why.map(|why| format!("{}: {why}", rules::FILE));
+    let (kind, name) = ("rules".to_owned(), rules::FILE.to_owned());
+    ProcessView { kind, name, state: view.state, messages: refused, restarts: 0, note }
 }
 
 fn engine() -> ProcessView {

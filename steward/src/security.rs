@@ -19,3 +19,4 @@ pub(crate) mod identity;
 pub(crate) mod sender;
 
 pub(crate) mod admission;
+pub(crate) mod rules;

@@ -74,6 +74,11 @@ impl World {
             engine: engine.clone(),
             supervisor: supervisor.clone(),
             link: LinkBoard::default(),
+            rules: crate::security::rules::Rules::standard(
+                NodeName::new("central").unwrap(),
+                NodeName::new("central").unwrap(),
+                Vec::new(),
+            ),
             dir: dir.path().to_owned(),
             info: Arc::new(info),
         };

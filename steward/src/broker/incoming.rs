@@ -21,6 +21,7 @@ use super::wire::subject::{self, Channel};
 use super::wire::{self, WireError};
 use super::{Broker, Bulk, CALL, Line, SAY_HELLO};
 use crate::engine::Input;
+use crate::security::sender::Sender;
 
 /// Arrived messages that are decoded before the engine gets their events.
 const BATCH_MESSAGES: usize = 256;
@@ -215,8 +216,8 @@ impl Broker {
             }
         }
         let judge = &self.0.judge;
-        let verdicts =
-            envelope.items.iter().map(|item| judge(&envelope.from, envelope.kind, &envelope.method, &item.body));
+        let sender = Sender::unsigned(envelope.from.clone(), &self.0.config.central);
+        let verdicts = envelope.items.iter().map(|item| judge(&sender, envelope.kind, &envelope.method, &item.body));
         let verdicts = verdicts.collect();
         events.push(Event::Envelope(envelope, verdicts));
     }

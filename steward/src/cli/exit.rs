@@ -12,6 +12,8 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// `send` could not send, as far as it knows; the remote command has no part in it.
 pub(super) const NOT_SENT: u8 = 125;
+/// The receiver's rules refuse it.
+pub(super) const REFUSED: u8 = 126;
 /// Ended by the end of its terminal, as a shell has it (128 and SIGHUP).
 pub(super) const HUNG_UP: u8 = 129;
 /// Ended by Ctrl-C, as a shell has it.
@@ -49,7 +51,7 @@ impl Exit {
             Final::Interrupted => 122,
             Final::Cancelled => 123,
             Final::TimedOut => 124,
-            Final::Refused => 126,
+            Final::Refused => REFUSED,
         })
     }
 

@@ -26,7 +26,8 @@ impl Verb for Ps {
     const ABOUT: &'static str = "List a node's processes: lanes (one for each node, type and method) and tasks";
     const MORE: &'static str = "\
 out: a lane of messages to a node. in: a lane of messages from one. link: the way to the broker, with what is wrong and \
-what to do, and how often it came back. task: a part of the node itself. A part that fails is restarted with longer and longer pauses; one that has failed too often (--restart-limit) is down until somebody starts it \
+what to do, and how often it came back. rules: what the node accepts (`steward rules`), and \
+how often it has refused something since its start. task: a part of the node itself. A part that fails is restarted with longer and longer pauses; one that has failed too often (--restart-limit) is down until somebody starts it \
 (`steward start-process`) or the node restarts. Those without which nobody could do so are tried again every 10 minutes.
 Examples:
   steward ps
@@ -69,7 +70,7 @@ fn table(processes: &[ProcessView]) -> Table {
 
 fn style(process: &ProcessView) -> Style {
     match process.state.as_str() {
-        "down" => output::BAD,
+        "down" | "kept" | "closed" => output::BAD,
         "waiting" | "restarting" | "stopped" | "connecting" | "unreachable" | "silent" | "mute" => output::WAITS,
         "idle" => output::FAINT,
         // Everything else that a link may be needs somebody.

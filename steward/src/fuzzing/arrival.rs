@@ -27,6 +27,7 @@ use crate::broker::{Access, Broker, Bulk, Config, LinkBoard, Wiring};
 use crate::clock::Clock;
 use crate::engine::{EngineHandle, Input};
 use crate::security::admission::Admission;
+use crate::security::rules::Rules;
 
 /// The node that reads.
 const ME: &str = "ship1";
@@ -194,7 +195,7 @@ impl Rig {
 }
 
 fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bulk>) -> Broker {
-    let admission = Admission::new(identity.name.clone(), name("central"), Vec::new());
+    let admission = Admission::new(Rules::standard(identity.name.clone(), name("central"), Vec::new()));
     let config = Config {
         address: "127.0.0.1:4222".to_owned(),
         access: Access::default(),

@@ -1,6 +1,7 @@
 //! What a method is lent while it runs: its messages, its end, a place for its output, the node's log files. Nothing
 //! else of the node can be reached from here.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,21 +15,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::append::{Append, Appender};
 use super::capture::{Captured, Place};
+use super::ready::Permit;
 use super::runner::Ends;
 use super::{Ending, Guard, MethodError};
 use crate::blobs::Blobs;
 use crate::clock;
 use crate::engine::{EngineHandle, Input};
 use crate::processes::Processes;
+use crate::security::rules::Limits;
 use crate::store::ErrorRow;
 use crate::supervise::Supervisor;
 
 /// What all runs of a node share.
-#[derive(Debug)]
 pub(super) struct Host {
     pub(super) node: NodeName,
     pub(super) blobs: Blobs,
     pub(super) max_output: u64,
+    pub(super) permit: Permit,
     pub(super) started: Wall,
     pub(super) guard: Guard,
     pub(super) ends: mpsc::Sender<Ends>,
@@ -37,6 +40,12 @@ pub(super) struct Host {
     pub(super) supervisor: Supervisor,
     pub(super) processes: Processes,
     pub(super) engine: EngineHandle,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 /// Messages that start together, with the one switch that stops them.
@@ -108,15 +117,16 @@ pub(crate) struct MethodCtx<'a> {
     runs: &'a [Run],
     stop: &'a StopSwitch,
     recorded: bool,
+    limits: Limits,
     pub(super) output: Captured,
     pub(super) started: Wall,
     pub(super) reported: bool,
 }
 
 impl<'a> MethodCtx<'a> {
-    pub(super) fn new(host: &'a Host, runs: &'a [Run], stop: &'a StopSwitch, recorded: bool) -> Self {
+    pub(super) fn new(host: &'a Host, runs: &'a [Run], stop: &'a StopSwitch, recorded: bool, limits: Limits) -> Self {
         let output = Captured::default();
-        Self { host, runs, stop, recorded, output, started: clock::wall(), reported: false }
+        Self { host, runs, stop, recorded, limits, output, started: clock::wall(), reported: false }
     }
 
     /// The messages of this run, in order; one, unless the method takes batches.
@@ -144,10 +154,16 @@ impl<'a> MethodCtx<'a> {
         &self.host.guard
     }
 
+    /// The user as whom programs run here, where a rule names one.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.limits.user.as_deref()
+    }
+
     /// Where the output of this run goes.
     pub(super) fn place(&self) -> Place {
         let ticket = self.runs.first().filter(|_| self.recorded).map(|run| run.ticket);
-        Place::new(&self.host.blobs, ticket, self.host.max_output)
+        let most = self.limits.max_output.unwrap_or(u64::MAX).min(self.host.max_output);
+        Place::new(&self.host.blobs, ticket, most)
     }
 
     /// Keeps a text as the standard output of this run.

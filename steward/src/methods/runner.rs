@@ -26,13 +26,15 @@ use tokio_util::sync::CancellationToken;
 use super::append::Writer;
 use super::context::{Batch, Host, MethodCtx, Stop, StopSwitch};
 use super::job_guard::{Guard, Program};
-use super::{Ending, Method, data, entry, error_log, text_logging};
+use super::ready::{Permit, ready};
+use super::{Ending, Method, entry, error_log, text_logging};
 use crate::blobs::Blobs;
 use crate::broker::LinkBoard;
 use crate::clock;
 use crate::crash_points::{Point, reach};
 use crate::engine::EngineHandle;
 use crate::processes::Processes;
+use crate::security::rules::{Rules, smaller};
 use crate::supervise::{Spec, Stops, Supervisor};
 use crate::troubles::TOLD;
 
@@ -75,6 +77,10 @@ pub(crate) struct Setup {
     pub(crate) bodies: Bodies,
     /// How the link is.
     pub(crate) link: LinkBoard,
+    /// Who says, just before it runs, whether a message may.
+    pub(crate) permit: Permit,
+    /// What the node accepts, for whoever asks how it is.
+    pub(crate) rules: Rules,
 }
 
 /// What has happened since the start, for metrics.
@@ -144,13 +150,14 @@ impl Runner {
             node: setup.node,
             blobs: setup.blobs,
             max_output: setup.max_output,
+            permit: setup.permit,
             started: setup.started,
             guard: Guard::new(),
             ends,
             text_log,
             error_log,
             supervisor: supervisor.clone(),
-            processes: Processes::new(engine.clone(), supervisor.clone(), setup.link),
+            processes: Processes::new(engine.clone(), supervisor.clone(), setup.link, setup.rules),
             engine: engine.clone(),
         };
         let shared = Arc::new(Shared {
@@ -397,7 +404,7 @@ impl Host {
         }
     }
 
-    async fn tell(&self, ends: Ends) {
+    pub(super) async fn tell(&self, ends: Ends) {
         if self.ends.send(ends).await.is_err() {
             tracing::debug!("the node has stopped; an end is not told");
         }
@@ -407,28 +414,11 @@ impl Host {
 /// Runs a method on a batch, and tells how it ended.
 pub(super) async fn execute<M: Method>(host: &Arc<Host>, batch: Batch) {
     let Batch { runs, stop, recorded } = batch;
-    let mut args: Option<M::Args> = None;
-    let (mut able, mut unable) = (Vec::with_capacity(runs.len()), Vec::new());
-    for run in runs {
-        match data(&run.message.body).and_then(|data| M::parse(&data)) {
-            Ok(next) => {
-                match &mut args {
-                    None => args = Some(next),
-                    Some(args) => M::join(args, next),
-                }
-                able.push(run);
-            }
-            // Admission has looked at it when it came; a program that was replaced since may see it otherwise.
-            Err(why) => unable.push((run.ticket, Outcome::bare(Final::Failed, Some(&why), clock::wall()))),
-        }
-    }
-    if recorded && !unable.is_empty() {
-        host.tell(unable).await;
-    }
+    let (able, args, limits) = ready::<M>(host, runs, recorded).await;
     let Some(args) = args else { return };
     reach(Point::BeforeRun);
-    let mut ctx = MethodCtx::new(host, &able, &stop, recorded);
-    let limit = able.first().and_then(|run| run.limit);
+    let limit = smaller(able.first().and_then(|run| run.limit), limits.timeout);
+    let mut ctx = MethodCtx::new(host, &able, &stop, recorded, limits);
     let ending = {
         let mut method = pin!(AssertUnwindSafe(M::run(args, &mut ctx)).catch_unwind());
         let stopped = async {

@@ -18,6 +18,8 @@
 //!   the output so far.
 //! * When the program has ended, what it left running in the background is ended as well. To leave something running,
 //!   give it a session of its own (`setsid`), or better, hand it to the service manager (`systemd-run`).
+//! * A rule of the receiver may let it in within limits only: as a user of its own, for a shorter time, with less output.
+//!   As another user the program starts in that user's home, and one that can't be started ends with exit code 127 or 126.
 //! * If the node dies while the program runs, the program is ended too, and the message is `interrupted`; it is not run
 //!   again, unless it says `"rerun": true`.
 
@@ -32,6 +34,7 @@ use protocol::outcome::Final;
 use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
+use super::as_user::Account;
 use super::context::Stop;
 use super::process::{GRACE, Leader, MARK, Marked, STARTED_BY};
 use super::{AfterCrash, Ending, Method, MethodCtx, MethodError};
@@ -65,10 +68,12 @@ impl Method for ShellCommand {
     async fn run(argv: Self::Args, ctx: &mut MethodCtx<'_>) -> Result<Ending, MethodError> {
         let Some(message) = ctx.runs().first().map(|run| &run.message) else { return Ok(Ending::DONE) };
         let id = message.id;
-        let mut command = Command::new(&argv[0]);
+        let mut command = match command(&argv, ctx.user()) {
+            Ok(command) => command,
+            Err(why) => return Ok(Ending::because(Final::Refused, why)),
+        };
         // Everything here keeps to what posix_spawn can do: a fork of the whole process costs ten times as much.
         command
-            .args(&argv[1..])
             .env(MARK, id.to_string())
             .env(STARTED_BY, ctx.guard().started_by().to_string())
             .env("STEWARD_NODE", ctx.node().as_str())
@@ -117,6 +122,16 @@ impl Method for ShellCommand {
         }
         Ok(ending)
     }
+}
+
+/// What to start, as the user that a rule names. The error says why that can't be.
+fn command(argv: &[String], user: Option<&str>) -> Result<Command, String> {
+    let other = user.map(|user| Account::find(user)?.command(argv)).transpose()?.flatten();
+    Ok(other.unwrap_or_else(|| {
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]);
+        command
+    }))
 }
 
 /// Returns when the program has ended; says why, if it had to be stopped.

@@ -95,7 +95,7 @@ fn every_example_is_accepted_by_its_method() {
             let messages: Vec<serde_json::Value> = serde_json::from_str(example).unwrap();
             for message in messages {
                 assert_eq!(message["method"], name);
-                check(name, &message["data"].to_string()).unwrap();
+                check(name, &data(&message["data"].to_string()).unwrap()).unwrap();
                 let kind = Kind::parse(message["commandOrEvent"].as_str().unwrap()).unwrap();
                 assert!(kind.is_command() || takes_events(name) == Some(true), "{name} takes no events");
             }

@@ -146,6 +146,15 @@ fn inside(page: &mut Page, metrics: &Metrics, sample: &Sample, here: &Here) {
     page.counter("task_panics", "Panics that were caught", here.panics);
     page.counter("errors_told", "Errors of this node that were told to the central error log", sample.errors.0);
     page.counter("errors_summed", "Errors of this node that were told as part of a sum", sample.errors.1);
+    let (rules, refused) = &sample.rules;
+    let is_bad = matches!(rules.state.as_str(), "kept" | "closed");
+    page.gauge(
+        "rules_bad",
+        "Whether the file of the rules can't be used, so that earlier ones hold",
+        u64::from(is_bad),
+    );
+    page.gauge("rules", "Rules that hold", rules.rules as u64);
+    page.counter("rules_refused", "What the rules have refused; what comes again counts again", *refused);
     page.gauge("disk_free_bytes", "Room in the file system of the node's directory", here.disk_free_bytes);
     page.gauge("memory_bytes", "Memory that the process holds", here.memory_bytes);
 }

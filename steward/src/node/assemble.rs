@@ -15,6 +15,7 @@ use protocol::step::{Effect, InState, InboxRow};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::gate::Gate;
 use super::hellos::hellos;
 use super::{died, start_engine, trouble};
 use crate::api::{Api, InfoView};
@@ -33,7 +34,7 @@ use crate::message_log::MessageLog;
 use crate::methods::{self, Runner};
 use crate::metrics::{self, Sample};
 use crate::results::{self, Results};
-use crate::security::admission::Admission;
+use crate::security::rules::Rules;
 use crate::store::{Reader, Retention, Store};
 use crate::supervise::{Rule, Spec, Stops, Supervisor};
 use crate::troubles::Troubles;
@@ -47,6 +48,7 @@ pub(super) struct Parts {
     pub(super) runner: Runner,
     pub(super) supervisor: Supervisor,
     pub(super) troubles: Troubles,
+    pub(super) rules: Rules,
     /// Ends what brings new messages in, before everything else.
     pub(super) intake_end: CancellationToken,
     pub(super) lock: DirLock,
@@ -84,11 +86,13 @@ pub(super) async fn assemble(
     let (bulk, for_bulk) = mpsc::channel(results::BULK_MAX);
 
     let identity = opened.identity.clone();
-    let wiring = wiring(config, &engine, for_broker, &stats, &supervisor, bulk, clock);
+    let gate = Gate::open(config);
+    gate.keep(&supervisor);
+    let wiring = wiring(config, &engine, (for_broker, bulk), &stats, &supervisor, clock, &gate);
     let link = wiring.board.clone();
     let (broker, name_check) = Broker::new(broker_config(config, &identity), wiring)?;
     keep_broker(&supervisor, &broker);
-    let runner = Runner::spawn(setup(config, &opened, &link)?, &supervisor, for_runner, engine.clone());
+    let runner = Runner::spawn(setup(config, &opened, &link, &gate)?, &supervisor, for_runner, engine.clone());
     let results = results::Wiring {
         engine: engine.clone(),
         broker: broker.clone(),
@@ -125,7 +129,8 @@ pub(super) async fn assemble(
     start_engine(dir, loop_, engine_ended.clone())?;
     died::tell(dir);
     let intake_end = supervisor.token().child_token();
-    let parts = Parts { engine, engine_ended, broker, link, runner, supervisor, troubles, intake_end, lock };
+    let rules = gate.rules;
+    let parts = Parts { engine, engine_ended, broker, link, runner, supervisor, troubles, rules, intake_end, lock };
     let intake = open_doors(config, &parts, clock);
     doors_for_tools(config, &parts, &stats);
     keep_reporting(config, &parts, intake)?;
@@ -185,6 +190,7 @@ fn open_doors(config: &Config, parts: &Parts, clock: Clock) -> Intake {
         engine: parts.engine.clone(),
         supervisor: parts.supervisor.clone(),
         link: parts.link.clone(),
+        rules: parts.rules.clone(),
         dir: config.node.dir.clone(),
         info: info(config, parts.broker.clone(), parts.link.clone()),
     };
@@ -216,6 +222,7 @@ fn doors_for_tools(config: &Config, parts: &Parts, stats: &Arc<EngineStats>) {
 fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> Sample + Send + Sync> {
     let (broker, runner, troubles, stats) =
         (parts.broker.clone(), parts.runner.clone(), parts.troubles.clone(), stats.clone());
+    let rules = parts.rules.clone();
     Arc::new(move || {
         let (queues, told) = (stats.queues(), troubles.counts());
         Sample {
@@ -226,6 +233,7 @@ fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> Sample + S
             effects_dropped: stats.effects_dropped.load(Ordering::Relaxed),
             methods_running: runner.counts().running,
             errors: (told.told, told.summed),
+            rules: (rules.view(), rules.refused()),
             ..Sample::default()
         }
         .with_link(broker.is_up(), broker.counters())
@@ -330,21 +338,19 @@ fn broker_config(config: &Config, identity: &Identity) -> broker::Config {
 fn wiring(
     config: &Config,
     engine: &EngineHandle,
-    effects: mpsc::Receiver<Vec<Effect>>,
+    (effects, bulk): (mpsc::Receiver<Vec<Effect>>, mpsc::Sender<broker::Bulk>),
     stats: &Arc<EngineStats>,
     supervisor: &Supervisor,
-    bulk: mpsc::Sender<broker::Bulk>,
     clock: Clock,
+    gate: &Gate,
 ) -> Wiring {
-    let (node, central) = (config.node.name.clone(), config.node.central.clone());
-    let hello = Hello::new(node.as_str(), &config.node.dir, clock::wall(), config.node.labels.clone());
-    let admission = Admission::new(node, central, config.methods.allow.clone());
+    let hello = Hello::new(config.node.name.as_str(), &config.node.dir, clock::wall(), config.node.labels.clone());
     let (queues, tasks) = (stats.clone(), supervisor.clone());
     Wiring {
         engine: engine.clone(),
         effects,
         commits: stats.commits.clone(),
-        judge: Arc::new(move |from, kind, method, body| admission.judge(from, kind, method, body)),
+        judge: gate.judge(),
         info: Arc::new(move || hello.text(queues.queues(), &tasks.resting())),
         clock,
         bulk,
@@ -352,7 +358,7 @@ fn wiring(
     }
 }
 
-fn setup(config: &Config, opened: &Opened, link: &LinkBoard) -> anyhow::Result<methods::Setup> {
+fn setup(config: &Config, opened: &Opened, link: &LinkBoard, gate: &Gate) -> anyhow::Result<methods::Setup> {
     let reader = Mutex::new(Reader::open(&config.node.dir)?);
     let read = move |ticket| {
         let found = reader.lock().unwrap_or_else(PoisonError::into_inner).inbox_message(ticket);
@@ -370,6 +376,8 @@ fn setup(config: &Config, opened: &Opened, link: &LinkBoard) -> anyhow::Result<m
         guard: Some(methods::job_guard::Program::own()),
         bodies: Arc::new(read),
         link: link.clone(),
+        permit: gate.permit(),
+        rules: gate.rules.clone(),
     })
 }
 

@@ -1,66 +1,64 @@
-//! Who may have what run here: the one place that decides, for every message on every path (R13).
+//! Who may have what run here: the one place that decides, for every message on every path (R13). The rules come first
+//! (`rules.rs`), then the method's own look at the data.
 //!
-//! Taken are commands from the central node and from the node itself, events from everybody, and what a rule
-//! (`--allow FROM:METHOD`, `*` for any) adds. An event is only for methods that take something in: who sends a method that
-//! does something as an event is told to send a command. Whatever is refused is refused with a reason that says what to
-//! do. It never looks at whether the sender is who it says: that is the broker's permissions' business.
+//! A message is judged twice: as it arrives, so that its sender hears at once, and again as it is about to run, because
+//! rules may have changed while it waited; what they say then is what it runs by. An event is only for methods that take
+//! something in: who sends a method that does something as an event is told to send a command.
 
 use std::sync::Arc;
 
 use protocol::event::Verdict;
 use protocol::message::Kind;
-use protocol::name::{MethodName, NodeName};
+use protocol::name::MethodName;
 
-use crate::config::AllowRule;
+use super::rules::{Decision, Grant, Rules};
+use super::sender::Sender;
 use crate::methods;
 
 /// Bytes of a reason at most: it travels in the receipt, and may quote what the sender wrote.
 const REASON_BYTES_MAX: usize = 1000;
 
-/// A node's rules.
+/// What decides. Clones decide by the same rules.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
-    node: NodeName,
-    central: NodeName,
-    allow: Vec<AllowRule>,
+    rules: Rules,
 }
 
 impl Admission {
-    /// The rules of `node`, whose central node is `central`.
-    pub(crate) fn new(node: NodeName, central: NodeName, allow: Vec<AllowRule>) -> Self {
-        Self { node, central, allow }
+    /// By these rules.
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self { rules }
     }
 
-    /// Whether a message may run here. `body` is the JSON text of its data.
-    pub(crate) fn judge(&self, from: &NodeName, kind: Kind, method: &MethodName, body: &str) -> Verdict {
-        match self.refusal(from, kind, method, body) {
-            None => Verdict::Accept(methods::facts(method.as_str())),
-            Some(why) => Verdict::Refuse(Arc::from(shorten(&why))),
-        }
-    }
-
-    fn refusal(&self, from: &NodeName, kind: Kind, method: &MethodName, body: &str) -> Option<String> {
+    /// Whether a message that has arrived may run here. `body` is the JSON text of its data.
+    pub(crate) fn judge(&self, sender: &Sender, kind: Kind, method: &MethodName, body: &str) -> Verdict {
+        let data = methods::data(body);
+        let known = data.as_ref().ok().map(Vec::as_slice);
         // The sender's right comes first: who has none learns nothing about what runs here.
-        if kind.is_command() && !self.may_command(from, method) {
-            let Self { node, central, .. } = self;
-            return Some(format!(
-                "{node} takes commands from {central}, and no rule lets {from} run {method} there; to change that, start \
-                 {node} with --allow {from}:{method}"
-            ));
+        let checked = self.permit(sender, kind, method, known);
+        match checked.and_then(|_| data.and_then(|data| methods::check(method.as_str(), &data))) {
+            Ok(()) => Verdict::Accept(methods::facts(method.as_str())),
+            Err(why) => Verdict::Refuse(Arc::from(shorten(&why))),
         }
+    }
+
+    /// Within which limits a message may run here, or why it may not. `data` is none where it is no list of words.
+    pub(crate) fn permit(
+        &self,
+        sender: &Sender,
+        kind: Kind,
+        method: &MethodName,
+        data: Option<&[String]>,
+    ) -> Result<Grant, String> {
+        let grant = match self.rules.judge(sender, kind, method, data) {
+            Decision::Accept(grant) => grant,
+            Decision::Refuse(refusal) => return Err(refusal.why),
+        };
         if !kind.is_command() && methods::takes_events(method.as_str()) == Some(false) {
             let instead = if kind.wants_ack() { Kind::CommandAck } else { Kind::CommandNack };
-            return Some(format!("{method} does something, so it can't be sent as an event; send it as {instead}"));
+            return Err(format!("{method} does something, so it can't be sent as an event; send it as {instead}"));
         }
-        methods::check(method.as_str(), body).err()
-    }
-
-    fn may_command(&self, from: &NodeName, method: &MethodName) -> bool {
-        let rule = |rule: &AllowRule| {
-            rule.from.as_ref().is_none_or(|sender| sender == from)
-                && rule.method.as_ref().is_none_or(|name| name == method)
-        };
-        *from == self.central || *from == self.node || self.allow.iter().any(rule)
+        Ok(grant)
     }
 }
 
@@ -74,7 +72,10 @@ fn shorten(reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use protocol::name::NodeName;
+
     use super::*;
+    use crate::config::AllowRule;
 
     fn judge(rules: &[(&str, &str)], from: &str, kind: Kind, method: &str, body: &str) -> Result<(), String> {
         let name = |text: &str| NodeName::new(text).unwrap();
@@ -82,8 +83,9 @@ mod tests {
             from: (*from != "*").then(|| name(from)),
             method: (*method != "*").then(|| MethodName::new(method).unwrap()),
         };
-        let admission = Admission::new(name("ship1"), name("central"), rules.iter().map(rule).collect());
-        match admission.judge(&name(from), kind, &MethodName::new(method).unwrap(), body) {
+        let rules = Rules::standard(name("ship1"), name("central"), rules.iter().map(rule).collect());
+        let sender = Sender::unsigned(name(from), &name("central"));
+        match Admission::new(rules).judge(&sender, kind, &MethodName::new(method).unwrap(), body) {
             Verdict::Accept(_) => Ok(()),
             Verdict::Refuse(why) => Err(why.to_string()),
         }
@@ -110,7 +112,10 @@ mod tests {
     #[test]
     fn a_refusal_names_the_rule_that_is_missing() {
         let why = judge(&[], "ship2", Kind::CommandAck, SHELL, TRUE).unwrap_err();
-        assert!(why.contains("start ship1 with --allow ship2:ShellCommand"), "{why}");
+        assert!(why.contains("start it with --allow ship2:ShellCommand"), "{why}");
+        // Who has no right learns nothing about what runs here.
+        let why = judge(&[], "ship2", Kind::CommandAck, "NoSuchMethod", "{}").unwrap_err();
+        assert!(why.contains("--allow ship2:NoSuchMethod"), "{why}");
     }
 
     #[test]

@@ -39,6 +39,14 @@ pub(crate) enum Role {
 }
 
 impl Role {
+    /// All three.
+    pub(crate) const ALL: [Self; 3] = [Self::Node, Self::Central, Self::Operator];
+
+    /// The role with this name, case sensitive.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
     /// As it stands in certificates and rules.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

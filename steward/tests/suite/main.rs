@@ -24,6 +24,7 @@ mod output;
 #[cfg(target_arch = "x86_64")]
 mod power_cuts;
 mod restart;
+mod rules;
 mod seed;
 mod storm;
 mod supervision;

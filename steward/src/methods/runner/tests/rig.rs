@@ -43,6 +43,12 @@ impl Rig {
             guard: None,
             bodies: Arc::new(|_| None),
             link: LinkBoard::default(),
+            permit: Arc::new(|_, _| Ok(crate::security::rules::Grant::default())),
+            rules: crate::security::rules::Rules::standard(
+                NodeName::new("ship1").unwrap(),
+                NodeName::new("central").unwrap(),
+                Vec::new(),
+            ),
         };
         change(&mut setup);
         let (effects, receiver) = mpsc::channel(64);

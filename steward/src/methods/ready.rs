@@ -1,0 +1,51 @@
+//! What comes before a run: the rules are asked once more, because they may have changed while a message waited, and the
+//! data is understood. What may not run or makes no sense is told, and does not run.
+
+use std::sync::Arc;
+
+use protocol::message::Message;
+use protocol::outcome::{Final, Outcome};
+use protocol::step::Run;
+
+use super::context::Host;
+use super::{Method, data};
+use crate::clock;
+use crate::security::rules::{Grant, Limits};
+
+/// Says within which limits a message with this data may run, or why it may not any more.
+pub(crate) type Permit = Arc<dyn Fn(&Message, &[String]) -> Result<Grant, String> + Send + Sync>;
+
+/// Those of a batch that may run, with their arguments and within the narrowest of their limits; the others are told why
+/// not. Admission has looked at them when they came; rules that have changed since, or a program that was replaced, may
+/// see them otherwise.
+pub(super) async fn ready<M: Method>(
+    host: &Host,
+    runs: Vec<Run>,
+    recorded: bool,
+) -> (Vec<Run>, Option<M::Args>, Limits) {
+    let (mut args, mut limits) = (None, Limits::default());
+    let (mut able, mut unable) = (Vec::with_capacity(runs.len()), Vec::new());
+    for run in runs {
+        let failed = |why: String| (Final::Failed, why);
+        let refused = |why: String| (Final::Refused, format!("{why}; the rules have changed since it was accepted"));
+        let understood = data(&run.message.body).map_err(failed).and_then(|data| {
+            let grant = (host.permit)(&run.message, &data).map_err(refused)?;
+            Ok((M::parse(&data).map_err(failed)?, grant))
+        });
+        match understood {
+            Ok((next, grant)) => {
+                limits = limits.and(grant.limits);
+                match &mut args {
+                    None => args = Some(next),
+                    Some(args) => M::join(args, next),
+                }
+                able.push(run);
+            }
+            Err((state, why)) => unable.push((run.ticket, Outcome::bare(state, Some(&why), clock::wall()))),
+        }
+    }
+    if recorded && !unable.is_empty() {
+        host.tell(unable).await;
+    }
+    (able, args, limits)
+}

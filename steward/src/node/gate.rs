@@ -1,0 +1,60 @@
+//! What messages have to pass: the rules of this node, kept as their file says, and whoever asks them. It decides nothing
+//! itself.
+
+use std::sync::Arc;
+
+use protocol::message::Message;
+use protocol::name::NodeName;
+use tokio::sync::Mutex;
+
+use crate::broker::Judge;
+use crate::config::Config;
+use crate::methods::Permit;
+use crate::security::admission::Admission;
+use crate::security::rules::{Keeper, Rules};
+use crate::security::sender::Sender;
+use crate::supervise::{Spec, Stops, Supervisor};
+
+/// The rules of a node, and those who ask them.
+pub(super) struct Gate {
+    pub(super) rules: Rules,
+    admission: Admission,
+    central: NodeName,
+    keeper: Arc<Mutex<Keeper>>,
+}
+
+impl Gate {
+    /// With the rules that lie in the node's directory, before anything is judged by them.
+    pub(super) fn open(config: &Config) -> Self {
+        let (node, central) = (config.node.name.clone(), config.node.central.clone());
+        let rules = Rules::standard(node, central.clone(), config.methods.allow.clone());
+        let keeper = Arc::new(Mutex::new(Keeper::open(&config.node.dir, rules.clone())));
+        Self { admission: Admission::new(rules.clone()), rules, central, keeper }
+    }
+
+    /// Follows the file of the rules until the node stops.
+    pub(super) fn keep(&self, supervisor: &Supervisor) {
+        let keeper = Arc::clone(&self.keeper);
+        let spec =
+            Spec::new("rules").stops(Stops::Here("nobody there would see that rules no longer follow their file"));
+        supervisor.keep(spec, move |end| {
+            let keeper = Arc::clone(&keeper);
+            async move { keeper.lock().await.run(end).await }
+        });
+    }
+
+    /// Judges what arrives.
+    pub(super) fn judge(&self) -> Judge {
+        let admission = self.admission.clone();
+        Arc::new(move |sender, kind, method, body| admission.judge(sender, kind, method, body))
+    }
+
+    /// Says of what is about to run whether it still may.
+    pub(super) fn permit(&self) -> Permit {
+        let (admission, central) = (self.admission.clone(), self.central.clone());
+        Arc::new(move |message: &Message, data: &[String]| {
+            let sender = Sender::unsigned(message.from.clone(), &central);
+            admission.permit(&sender, message.kind, &message.method, Some(data))
+        })
+    }
+}
