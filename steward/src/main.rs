@@ -24,6 +24,9 @@ mod broker;
 
 mod security;
 
+#[allow(dead_code, reason = "what uses all of it comes with enrolment")]
+mod authority;
+
 mod methods;
 
 mod results;

@@ -31,7 +31,7 @@ pub(crate) struct Access {
 
 impl Access {
     /// Options of the client that do what this says.
-    pub(super) fn options(&self, servers: &[ServerAddr]) -> ConnectOptions {
+    pub(crate) fn options(&self, servers: &[ServerAddr]) -> ConnectOptions {
         let options = match &self.login {
             Login::Address => in_address(servers),
             login => {
