@@ -59,6 +59,16 @@ pub enum Event {
         /// What it says.
         control: Control,
     },
+    /// Another node asks or has asked who we are: it may be a recording. It is answered, because an answer can do no harm,
+    /// and nothing else follows from it.
+    Asked {
+        /// Who asks.
+        from: NodeName,
+        /// See [`Control::Probe`].
+        nonce: u64,
+        /// See [`Control::Probe`].
+        known: Option<Incarnation>,
+    },
     /// Another node announces itself.
     Hello(Hello),
     /// The broker says that nobody listens under this name.

@@ -87,6 +87,7 @@ impl Node {
             Event::Swept { due, next } => self.swept(due, next),
             Event::Envelope(envelope, verdicts) => self.envelope(envelope, verdicts),
             Event::Receipts(receipts) => self.receipts(receipts),
+            Event::Asked { from, nonce, known } => self.answer(&from, nonce, known),
             Event::Control { from, to, control } => self.control(&from, to, control),
             Event::Hello(hello) => self.hello(&hello),
             Event::NoResponders(name) => {
@@ -244,6 +245,13 @@ impl Node {
         }
     }
 
+    /// Answers a probe.
+    fn answer(&mut self, from: &NodeName, nonce: u64, known: Option<Incarnation>) {
+        let known = known.is_none_or(|known| self.starts.contains(&known));
+        let control = Control::Hello(self.introduce(Occasion::Answer { nonce, known }));
+        self.ctx.effect(Effect::Control { to: from.clone(), incarnation: None, control });
+    }
+
     fn control(&mut self, from: &NodeName, to: Option<Incarnation>, control: Control) {
         let Some(peer) = self.peers.get(from) else {
             return self.ctx.effect(Effect::Report(Report::Dropped { peer: from.clone(), why: "too many nodes" }));
@@ -257,9 +265,7 @@ impl Node {
         }
         match control {
             Control::Probe { nonce, epoch, known } => {
-                let known = known.is_none_or(|known| self.starts.contains(&known));
-                let control = Control::Hello(self.introduce(Occasion::Answer { nonce, known }));
-                self.ctx.effect(Effect::Control { to: from.clone(), incarnation: None, control });
+                self.answer(from, nonce, known);
                 let tickets = self.inbox.owed.shown(from, epoch, &mut self.ctx);
                 self.tell(&tickets);
             }

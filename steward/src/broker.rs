@@ -36,6 +36,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::clock::Clock;
 use crate::engine::EngineHandle;
 use crate::security::sender::Sender;
+use crate::security::trust::Trust;
 
 pub(crate) use access::Access;
 pub(crate) use counters::Counters;
@@ -73,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) host: String,
     /// When this process started.
     pub(crate) started: Wall,
+    /// Whom it believes.
+    pub(crate) trust: Trust,
 }
 
 /// What the broker is connected to inside the process.
@@ -261,18 +264,24 @@ impl Broker {
     ) -> bool {
         let (body, headers) = wire::chunk::encode(chunk, packer);
         let subject = wire::subject::data(to, &self.0.config.identity.name);
-        let outgoing = batch::Outgoing { subject, reply: None, headers: Some(headers), body };
+        let outgoing = batch::Outgoing { subject, reply: None, headers: Some(headers), body, introduces: false };
         self.send(outgoing, window).await
     }
 
     /// The longest piece of an output that may go in one publish now, in bytes.
     pub(crate) fn chunk_bytes_max(&self, window: &Window) -> usize {
         let payload_max = self.client().map_or(0, |client| client.max_payload());
+        let payload_max = payload_max.saturating_sub(self.trust().overhead_bytes(false));
         wire::CHUNK_BYTES_MAX.min(payload_max.saturating_sub(1024)).min(window.publish_bytes()).max(1024)
     }
 
     fn me(&self) -> &NodeName {
         &self.0.config.identity.name
+    }
+
+    /// Whom this node believes.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.0.config.trust
     }
 
     fn client(&self) -> Option<Client> {
@@ -301,7 +310,7 @@ impl Broker {
 
     /// Publishes once the window has room, with an echo behind it where one is due. False: not sent, the link is down.
     async fn send(&self, outgoing: batch::Outgoing, window: &mut Window) -> bool {
-        let bytes = outgoing.cost();
+        let bytes = outgoing.cost() + self.trust().overhead_bytes(outgoing.introduces);
         let now = || self.0.clock.elapsed();
         if !window.room(bytes, now).await {
             self.0.stuck.notify_one();
@@ -321,13 +330,14 @@ impl Broker {
     /// Sends an echo on its way.
     async fn echo(&self, purpose: Purpose) -> bool {
         let subject = wire::subject::echo(self.me(), &self.0.echoes.expect(purpose));
-        self.publish(batch::Outgoing { subject, reply: None, headers: None, body: bytes::Bytes::new() }).await
+        let body = bytes::Bytes::new();
+        self.publish(batch::Outgoing { subject, reply: None, headers: None, body, introduces: false }).await
     }
 
     /// Gives a publish to the client, connected or not. False: it could not even be queued.
     async fn publish(&self, outgoing: batch::Outgoing) -> bool {
         let Some(client) = self.client() else { return false };
-        publish(&client, outgoing).await.inspect_err(|error| self.publish_failed(error)).is_ok()
+        publish(&client, self.trust(), outgoing).await.inspect_err(|error| self.publish_failed(error)).is_ok()
     }
 
     fn publish_failed(&self, error: &PublishFailed) {
@@ -369,8 +379,10 @@ enum PublishFailed {
     Refused(String),
 }
 
-async fn publish(client: &Client, outgoing: batch::Outgoing) -> Result<(), PublishFailed> {
-    let batch::Outgoing { subject, reply, headers, body } = outgoing;
+/// The one way out: nothing leaves unsigned where this node signs.
+async fn publish(client: &Client, trust: &Trust, outgoing: batch::Outgoing) -> Result<(), PublishFailed> {
+    let batch::Outgoing { subject, reply, headers, body, introduces } = outgoing;
+    let headers = trust.sign(crate::clock::wall(), &subject, headers, &body, introduces);
     let call = async {
         match (reply, headers) {
             (Some(reply), Some(headers)) => client.publish_with_reply_and_headers(subject, reply, headers, body).await,

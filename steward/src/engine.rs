@@ -25,7 +25,7 @@ pub(crate) use self::stats::EngineStats;
 use crate::blobs::{Blobs, Owner};
 use crate::clock::Clock;
 use crate::message_log::MessageLog;
-use crate::store::{CommitError, ErrorRow, Reader, Retention, Store};
+use crate::store::{CommitError, Note, Reader, Retention, Store};
 use crate::troubles::Troubles;
 use crate::view::{MessageView, NodeView, ProcessView};
 
@@ -81,8 +81,8 @@ pub(crate) enum Input {
     Lanes(oneshot::Sender<Result<Vec<ProcessView>, EngineError>>),
     /// How many messages of an outgoing lane are not final.
     Waiting(Lane, oneshot::Sender<Result<u64, EngineError>>),
-    /// Errors of other nodes for the table of errors. Answered once they are durable.
-    Note(Vec<ErrorRow>, oneshot::Sender<Result<(), EngineError>>),
+    /// What is to be kept beside the messages. Answered once it is durable.
+    Note(Vec<Note>, oneshot::Sender<Result<(), EngineError>>),
     /// Stop: answer what is here, commit, end the loop.
     Stop(oneshot::Sender<()>),
 }
@@ -185,8 +185,8 @@ pub(crate) struct Engine {
 struct Turn {
     writes: Vec<Write>,
     effects: Vec<Effect>,
-    /// Rows for the table of errors.
-    notes: Vec<ErrorRow>,
+    /// What is to be kept beside the messages.
+    notes: Vec<Note>,
     answers: Vec<Answer>,
     /// What was submitted in it, and so is not in the store yet.
     submitted: HashSet<MessageId>,
@@ -375,7 +375,7 @@ impl Engine {
             self.stats.committed(self.store.commits(), &writes, self.clock.elapsed().saturating_sub(started));
         }
         // In a transaction of their own: no message depends on them.
-        let noted = self.store.note(&notes).map_err(|error| EngineError::Store(error.to_string().into()));
+        let noted = self.store.note(notes).map_err(|error| EngineError::Store(error.to_string().into()));
         self.perform(effects);
         for answer in answers {
             match answer {

@@ -82,6 +82,8 @@ pub(crate) struct Sample {
     pub(crate) link_up: bool,
     /// What the link counts: the name's middle part (`connects` of `steward_link_connects_total`), and the count.
     pub(crate) link: Vec<(&'static str, u64)>,
+    /// What was not believed, by reason.
+    pub(crate) refusals: Vec<(&'static str, u64)>,
     /// Outgoing messages that are not final.
     pub(crate) outbox_open: u64,
     /// Incoming messages that are not confirmed.
@@ -120,6 +122,7 @@ impl Sample {
             ("server_errors", counts.server_errors.get()),
             ("echoes_missed", counts.echoes_missed.get()),
         ];
+        self.refusals = counts.refusals.all();
         self
     }
 }

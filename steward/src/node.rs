@@ -11,6 +11,7 @@ mod died;
 mod gate;
 mod hellos;
 mod trouble;
+mod trust;
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};

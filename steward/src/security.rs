@@ -15,8 +15,22 @@ pub(crate) mod certificate;
 #[allow(dead_code, reason = "what uses all of it comes with enrolment")]
 pub(crate) mod identity;
 
-#[allow(dead_code, reason = "what uses all of it comes with signatures")]
+pub(crate) mod signing;
+
 pub(crate) mod sender;
+
+pub(crate) mod refusal;
+
+pub(crate) mod replays;
+
+#[allow(dead_code, reason = "what uses all of it comes with enrolment")]
+pub(crate) mod revocations;
+
+#[allow(dead_code, reason = "what uses all of it comes with enrolment")]
+pub(crate) mod known;
+
+#[allow(dead_code, reason = "what uses all of it comes with enrolment")]
+pub(crate) mod trust;
 
 pub(crate) mod admission;
 pub(crate) mod rules;

@@ -9,6 +9,7 @@ mod columns;
 mod error;
 mod errors;
 mod history;
+mod identities;
 mod in_lanes;
 mod inbox;
 mod list;
@@ -42,6 +43,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 pub(crate) use self::error::{CommitError, OpenError, ReadError};
 pub(crate) use self::errors::{ERROR_BYTES_MAX, ErrorFilter, ErrorRow};
+pub(crate) use self::identities::IdentityRow;
 pub(crate) use self::outbox::{Due, Found};
 pub(crate) use self::prune::{Pruned, Retention};
 pub(crate) use self::reader::Reader;
@@ -54,6 +56,15 @@ use self::meta::Meta;
 use self::names::{Interned, Names};
 use self::out_lanes::OutLanes;
 use self::prune::Cleaner;
+
+/// What is kept beside the messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// An error of a node.
+    Error(ErrorRow),
+    /// Which key a name has.
+    Identity(IdentityRow),
+}
 
 /// The connection that writes. Used by the engine's thread only.
 #[derive(Debug)]
@@ -177,12 +188,22 @@ impl Store {
         Ok(last_ticket)
     }
 
-    /// Makes errors of nodes durable, in a transaction of their own. Those that are there already are not doubled.
-    pub(crate) fn note(&mut self, errors: &[ErrorRow]) -> Result<(), CommitError> {
-        if errors.is_empty() {
-            return Ok(());
+    /// Makes durable what no message depends on, in transactions of its own. Noting something twice changes nothing.
+    pub(crate) fn note(&mut self, notes: Vec<Note>) -> Result<(), CommitError> {
+        let (mut errors, mut identities) = (Vec::new(), Vec::new());
+        for note in notes {
+            match note {
+                Note::Error(row) => errors.push(row),
+                Note::Identity(row) => identities.push(row),
+            }
         }
-        errors::add(&mut self.connection, errors).map_err(|error| self.explain(error))
+        if !errors.is_empty() {
+            errors::add(&mut self.connection, &errors).map_err(|error| self.explain(error))?;
+        }
+        if !identities.is_empty() {
+            identities::put(&mut self.connection, &identities).map_err(|error| self.explain(error))?;
+        }
+        Ok(())
     }
 
     /// SQLite tells a full quota and a full file system during a sync as a mere I/O error: trying to write tells which.

@@ -35,6 +35,8 @@ pub(crate) struct Outgoing {
     pub(crate) reply: Option<String>,
     pub(crate) headers: Option<HeaderMap>,
     pub(crate) body: Bytes,
+    /// Whether whoever gets it may not know us yet, so that our certificate goes with it.
+    pub(crate) introduces: bool,
 }
 
 impl Outgoing {
@@ -243,7 +245,9 @@ impl Batcher {
             }
         };
         let handed = lane.map(|lane| (lane, handed));
-        self.finish(Draft { to, subject, reply: true, body, id, items: count, handed }, sizes, batch);
+        // NACK messages go to whoever listens, asked or not.
+        let introduces = handed.is_some();
+        self.finish(Draft { to, subject, reply: true, body, id, items: count, handed, introduces }, sizes, batch);
     }
 
     fn control(
@@ -256,7 +260,8 @@ impl Batcher {
     ) {
         let body = wire::control::encode(&self.teller.from, to, incarnation, control);
         let subject = subject::control(to, &self.teller.from);
-        let draft = Draft { to: to.clone(), subject, reply: true, body, id: None, items: 1, handed: None };
+        let introduces = matches!(control, Control::Probe { .. } | Control::Hello(_));
+        let draft = Draft { to: to.clone(), subject, reply: true, body, id: None, items: 1, handed: None, introduces };
         self.finish(draft, sizes, batch);
     }
 
@@ -265,7 +270,8 @@ impl Batcher {
         let me = self.teller.from.clone();
         let body = wire::hello::encode(hello);
         let subject = subject::hello(&me);
-        let bare = Draft { to: me.clone(), subject, reply: false, body, id: None, items: 1, handed: None };
+        let introduces = true;
+        let bare = Draft { to: me.clone(), subject, reply: false, body, id: None, items: 1, handed: None, introduces };
         self.finish(bare, sizes, batch);
         if self.central == me {
             return;
@@ -279,11 +285,15 @@ impl Batcher {
         });
         let subject = subject::messages(&lane);
         let to = lane.peer;
-        self.finish(Draft { to, subject, reply: true, body, id: None, items: 1, handed: None }, sizes, batch);
+        self.finish(
+            Draft { to, subject, reply: true, body, id: None, items: 1, handed: None, introduces },
+            sizes,
+            batch,
+        );
     }
 
     fn finish(&mut self, draft: Draft, sizes: Sizes, batch: &mut Batch) {
-        let Draft { to, subject, reply, body, id, items, handed } = draft;
+        let Draft { to, subject, reply, body, id, items, handed, introduces } = draft;
         let packed = body.and_then(|body| {
             wire::limit("the body", body.len(), BODY_BYTES_MAX)?;
             let (body, headers) = self.packer.pack(body);
@@ -293,7 +303,8 @@ impl Batcher {
         match packed {
             Ok((body, headers)) => {
                 let reply = reply.then(|| subject::reply(&self.teller.from, &to));
-                batch.publishes.push(Publish { outgoing: Outgoing { subject, reply, headers, body }, handed, items });
+                let outgoing = Outgoing { subject, reply, headers, body, introduces };
+                batch.publishes.push(Publish { outgoing, handed, items });
             }
             Err(error) => batch.unsendable.push(Unsendable { id, to, why: error.to_string() }),
         }
@@ -310,6 +321,7 @@ struct Draft {
     id: Option<MessageId>,
     items: usize,
     handed: Option<(Lane, Vec<Seq>)>,
+    introduces: bool,
 }
 
 fn add_item(

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::security::refusal::Refusal;
+
 /// Counts since the process started; each only rises.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -33,6 +35,26 @@ pub(crate) struct Counters {
     pub(crate) server_errors: Count,
     /// Echoes that did not come back in time.
     pub(crate) echoes_missed: Count,
+    /// What arrived and was not believed, by reason; it is counted as refused, too.
+    pub(crate) refusals: Refusals,
+}
+
+/// What was not believed, by the names of [`Refusal::KINDS`].
+#[derive(Debug, Default)]
+pub(crate) struct Refusals([Count; Refusal::KINDS.len()]);
+
+impl Refusals {
+    /// One more of this kind.
+    pub(crate) fn one(&self, kind: &'static str) {
+        if let Some((_, count)) = Refusal::KINDS.iter().zip(&self.0).find(|(known, _)| **known == kind) {
+            count.one();
+        }
+    }
+
+    /// How many there are of each kind.
+    pub(crate) fn all(&self) -> Vec<(&'static str, u64)> {
+        Refusal::KINDS.into_iter().zip(self.0.iter().map(Count::get)).collect()
+    }
 }
 
 /// One count.

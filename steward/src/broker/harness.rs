@@ -19,6 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::{Broker, Bulk, Config, NameCheck, Wiring};
 use crate::clock::Clock;
 use crate::engine::{EngineHandle, Input};
+use crate::security::trust::Trust;
 
 /// How long a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -146,6 +147,11 @@ impl Edge {
     }
 
     pub(crate) fn with(address: &str, name: &str, incarnation: u64, take_over: bool) -> Self {
+        Self::trusting(address, incarnation, take_over, Trust::open(node(name), node("central")), name)
+    }
+
+    /// A node's edge that believes whom `trust` believes.
+    pub(crate) fn trusting(address: &str, incarnation: u64, take_over: bool, trust: Trust, name: &str) -> Self {
         let identity = Identity {
             name: node(name),
             epoch: Epoch(incarnation),
@@ -161,6 +167,7 @@ impl Edge {
             take_over,
             host: "here".to_owned(),
             started: Wall(1000),
+            trust,
         };
         let (inputs, taken) = mpsc::channel(crate::engine::INPUTS_MAX);
         let (effects, wanted) = mpsc::channel(1024);

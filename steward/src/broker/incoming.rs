@@ -2,15 +2,17 @@
 //! Decodes, has messages judged, and hands events to the engine; waits while the engine is behind.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use protocol::Event;
-use protocol::event::Control;
-use protocol::message::Kind;
+use protocol::event::{Control, Hello, Occasion, Verdict};
+use protocol::message::{Incarnation, Kind};
 use protocol::name::NodeName;
+use protocol::time::Wall;
 
 use super::batch::Outgoing;
 use super::echo::Purpose;
@@ -20,8 +22,11 @@ use super::wire::pack::Packer;
 use super::wire::subject::{self, Channel};
 use super::wire::{self, WireError};
 use super::{Broker, Bulk, CALL, Line, SAY_HELLO};
+use crate::clock;
 use crate::engine::Input;
+use crate::security::refusal::Refusal;
 use crate::security::sender::Sender;
+use crate::security::trust::Proof;
 
 /// Arrived messages that are decoded before the engine gets their events.
 const BATCH_MESSAGES: usize = 256;
@@ -32,6 +37,26 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Announcers with a subscription each; with more of them, one subscription takes all announcements. Each subscription
 /// costs memory here and on the server.
 const WATCHED_SINGLY_MAX: usize = 32;
+
+/// Why something that has arrived is dropped.
+enum Dropped {
+    /// It makes no sense.
+    Wire(WireError),
+    /// It is not believed.
+    Refused(Refusal),
+}
+
+impl From<WireError> for Dropped {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl From<Refusal> for Dropped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
 
 /// What is listened to on one connection.
 struct Ears {
@@ -110,9 +135,16 @@ impl Broker {
                 Some(Channel::Namesake) => ("name", ""),
                 None => ("subject", message.subject.strip_prefix(subject::HELLO_PREFIX).unwrap_or("")),
             };
-            if let Err(error) = self.translate(&message, watched, packer, &mut events).await {
-                tracing::debug!(subject = %message.subject.escape_debug(), kind = error.kind(), "dropped");
-                self.refuse(kind, peer, &error);
+            match self.translate(&message, watched, packer, &mut events).await {
+                Ok(()) => {}
+                Err(Dropped::Wire(error)) => {
+                    tracing::debug!(subject = %message.subject.escape_debug(), kind = error.kind(), "dropped");
+                    self.refuse(kind, peer, &error);
+                }
+                Err(Dropped::Refused(refusal)) => {
+                    tracing::debug!(subject = %message.subject.escape_debug(), kind = refusal.kind(), "not believed");
+                    self.refused(&refusal, peer).await;
+                }
             }
         }
         self.hand_over(events).await
@@ -132,53 +164,58 @@ impl Broker {
         true
     }
 
+    /// Nothing of what has arrived is unpacked or read before it was verified, and nothing of it counts before its sender
+    /// is known to be who it says.
     async fn translate(
         &self,
         message: &Message,
         watched: &BTreeSet<NodeName>,
         packer: &mut Packer,
         events: &mut Vec<Event>,
-    ) -> Result<(), WireError> {
+    ) -> Result<(), Dropped> {
         let me = self.me();
-        let mut body = || packer.unpack_json(message.headers.as_ref(), &message.payload);
         if let Some(from) = message.subject.strip_prefix(subject::HELLO_PREFIX) {
-            if from != me.as_str() {
-                let hello = wire::hello::decode(&body()?, from)?;
-                if watched.contains(&hello.from) {
-                    events.push(Event::Hello(hello));
-                }
-            }
-            return Ok(());
+            return self.announcement(from, message, watched, packer, events);
         }
         let Some(channel) = Channel::parse(&message.subject, me.as_str()) else {
-            return Err(WireError::Value("the subject is none of a node's"));
+            return Err(WireError::Value("the subject is none of a node's").into());
         };
         match channel {
             Channel::Messages(kind, method) => {
-                let envelope = wire::envelope::decode(&body()?, me, kind, method)?;
+                let proof = self.verify(message)?;
+                let body = packer.unpack_json(message.headers.as_ref(), &message.payload)?;
+                let envelope = wire::envelope::decode(&body, me, kind, method)?;
+                let sender = self.trust().sender(&proof, envelope.from.as_str())?;
+                if envelope.to != Some(self.0.config.identity.incarnation) {
+                    self.fresh(&proof)?;
+                }
                 self.0.counters.received_items.add(envelope.items.len());
-                self.messages(envelope, events);
+                self.messages(&sender, envelope, events);
             }
             Channel::Receipts(from) => {
-                let receipts = wire::receipts::decode(&body()?, me, from)?;
+                // They name our store and our message, so they need no time.
+                self.trust().sender(&self.verify(message)?, from)?;
+                let body = packer.unpack_json(message.headers.as_ref(), &message.payload)?;
+                let receipts = wire::receipts::decode(&body, me, from)?;
                 self.0.counters.received_items.add(receipts.receipts.len());
                 events.push(Event::Receipts(receipts));
             }
-            Channel::Control(from) => match wire::control::decode(&body()?, me, from)? {
-                Told::Who(who) => self.namesake(who, message).await,
-                Told::Control { from, to, control: Control::Ask { ticket, stream, offset, len } } => {
-                    if to.is_none_or(|to| to == self.0.config.identity.incarnation) {
-                        self.bulk(Bulk::Ask { from, ticket, stream, offset, len });
-                    }
+            Channel::Control(from) => {
+                let proof = self.verify(message)?;
+                let body = packer.unpack_json(message.headers.as_ref(), &message.payload)?;
+                match wire::control::decode(&body, me, from)? {
+                    Told::Who(who) => self.namesake(who, &proof, message).await?,
+                    Told::Control { from, to, control } => self.control(&proof, from, to, control, events)?,
                 }
-                Told::Control { from, to, control } => events.push(Event::Control { from, to, control }),
-            },
+            }
             Channel::Data(from) => {
-                let from = NodeName::new(from).map_err(|_| WireError::Mismatch("the sender"))?;
+                // It names our message, and the hash of its receipt decides, so it needs no time.
+                let sender = self.trust().sender(&self.verify(message)?, from)?;
                 let chunk = wire::chunk::decode(message.headers.as_ref(), &message.payload, packer)?;
-                self.bulk(Bulk::Chunk { from, chunk });
+                self.bulk(Bulk::Chunk { from: sender.name, chunk });
             }
             Channel::Reply(peer) => {
+                // The server's own word, which nobody signs. It brings nothing but another try.
                 if message.status == Some(StatusCode::NO_RESPONDERS) {
                     let peer = NodeName::new(peer).map_err(|_| WireError::Mismatch("the peer"))?;
                     let again = events.iter().rev().take(16).any(|event| *event == Event::NoResponders(peer.clone()));
@@ -188,6 +225,7 @@ impl Broker {
                 }
             }
             Channel::Echo(mark) => {
+                self.trust().sender(&self.verify(message)?, me.as_str())?;
                 for purpose in self.0.echoes.take(mark) {
                     match purpose {
                         Purpose::Signal(back) => drop(back.send(())),
@@ -203,7 +241,89 @@ impl Broker {
         Ok(())
     }
 
-    fn messages(&self, envelope: protocol::event::Envelope, events: &mut Vec<Event>) {
+    fn verify(&self, message: &Message) -> Result<Proof, Refusal> {
+        let Message { subject, headers, payload, .. } = message;
+        self.trust().verify(subject, headers.as_ref(), payload, clock::wall())
+    }
+
+    /// Asked about whatever is not addressed to this very process.
+    fn fresh(&self, proof: &Proof) -> Result<(), Refusal> {
+        let now = clock::wall();
+        let age = u64::try_from(self.0.clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Worked out anew each time: the clock may have been set right since the start.
+        self.trust().fresh(proof, now, Wall(now.0.saturating_sub(age)))
+    }
+
+    fn announcement(
+        &self,
+        from: &str,
+        message: &Message,
+        watched: &BTreeSet<NodeName>,
+        packer: &mut Packer,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Dropped> {
+        // One subscription may bring the announcements of all; those that nobody waits for are not worth a look.
+        let Ok(name) = NodeName::new(from) else { return Err(WireError::Mismatch("fromNode").into()) };
+        if !watched.contains(&name) {
+            return Ok(());
+        }
+        let proof = self.verify(message)?;
+        self.trust().sender(&proof, from)?;
+        let body = packer.unpack_json(message.headers.as_ref(), &message.payload)?;
+        let hello = wire::hello::decode(&body, from)?;
+        self.fresh(&proof)?;
+        events.push(Event::Hello(hello));
+        Ok(())
+    }
+
+    fn control(
+        &self,
+        proof: &Proof,
+        from: NodeName,
+        to: Option<Incarnation>,
+        control: Control,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        self.trust().sender(proof, from.as_str())?;
+        // An answer names the question, which nobody could have known before.
+        let answers = |control: &Control| match control {
+            Control::Hello(hello) => matches!(hello.occasion, Occasion::Answer { .. }),
+            Control::Probe { .. } | Control::Confirm(_) | Control::Cancel { .. } | Control::Ask { .. } => false,
+        };
+        let own = self.0.config.identity.incarnation;
+        if to != Some(own)
+            && !answers(&control)
+            && let Err(stale) = self.fresh(proof)
+        {
+            // Whose clock is wrong has to be within reach all the same: what follows the answer is addressed to this
+            // process. An answer is all that a recording brings, and it goes to whom it was recorded from.
+            if let Control::Probe { nonce, known, .. } = control
+                && to.is_none()
+            {
+                events.push(Event::Asked { from, nonce, known });
+            }
+            return Err(stale);
+        }
+        match control {
+            Control::Ask { ticket, stream, offset, len } => {
+                if to.is_none_or(|to| to == own) {
+                    self.bulk(Bulk::Ask { from, ticket, stream, offset, len });
+                }
+            }
+            control => events.push(Event::Control { from, to, control }),
+        }
+        Ok(())
+    }
+
+    /// Tells a node that we don't know it, past the core: it has no part in this.
+    async fn mistaken(&self, to: &NodeName) {
+        let hello = Control::Hello(Hello { info: Arc::from(""), ..self.hello(Occasion::Mistaken) });
+        let Ok(body) = wire::control::encode(self.me(), to, None, &hello) else { return };
+        let subject = subject::control(to, self.me());
+        self.publish(Outgoing { subject, reply: None, headers: None, body: body.into(), introduces: true }).await;
+    }
+
+    fn messages(&self, sender: &Sender, envelope: protocol::event::Envelope, events: &mut Vec<Event>) {
         if envelope.kind == Kind::EventNack && envelope.method.as_str() == SAY_HELLO {
             let hellos: Option<Vec<_>> = envelope
                 .items
@@ -215,10 +335,12 @@ impl Broker {
                 return;
             }
         }
-        let judge = &self.0.judge;
-        let sender = Sender::unsigned(envelope.from.clone(), &self.0.config.central);
-        let verdicts = envelope.items.iter().map(|item| judge(&sender, envelope.kind, &envelope.method, &item.body));
-        let verdicts = verdicts.collect();
+        let refusal = self.trust().refusal(sender, envelope.kind).map(Arc::from);
+        let judge = |item: &protocol::event::Item| match &refusal {
+            Some(why) => Verdict::Refuse(Arc::clone(why)),
+            None => (self.0.judge)(sender, envelope.kind, &envelope.method, &item.body),
+        };
+        let verdicts = envelope.items.iter().map(judge).collect();
         events.push(Event::Envelope(envelope, verdicts));
     }
 
@@ -229,12 +351,15 @@ impl Broker {
     }
 
     /// Tells a process that wants our name that we have it; stops if that process takes it over.
-    async fn namesake(&self, who: Who, message: &Message) {
+    async fn namesake(&self, who: Who, proof: &Proof, message: &Message) -> Result<(), Refusal> {
         let config = &self.0.config;
-        let Some(reply) = &message.reply else { return };
+        if self.trust().identity().is_some() {
+            self.trust().sender(proof, self.me().as_str())?;
+        }
+        let Some(reply) = &message.reply else { return Ok(()) };
         let expected = subject::namesake(self.me(), &format!("{:016x}", who.incarnation.0));
         if who.incarnation == config.identity.incarnation || reply.as_str() != expected {
-            return;
+            return Ok(());
         }
         let ours = Namesake {
             incarnation: config.identity.incarnation,
@@ -244,10 +369,34 @@ impl Broker {
         };
         if let Ok(body) = wire::namesake::encode(self.me(), &ours) {
             let body = body.into();
-            self.publish(Outgoing { subject: expected, reply: None, headers: None, body }).await;
+            self.publish(Outgoing { subject: expected, reply: None, headers: None, body, introduces: true }).await;
         }
         if who.take_over {
+            // A recording of it must not stop us.
+            self.fresh(proof)?;
             self.0.displaced.send_replace(Some(who));
+        }
+        Ok(())
+    }
+
+    /// Counts what was not believed, and says so where that is news.
+    async fn refused(&self, refusal: &Refusal, peer: &str) {
+        let counters = &self.0.counters;
+        counters.refused.one();
+        counters.refusals.one(refusal.kind());
+        let peer = refusal.signed_by().map_or(peer, NodeName::as_str);
+        if !self.0.noise.worth_a_line(refusal.kind(), peer) {
+            return;
+        }
+        let shown: String = peer.chars().take(64).flat_map(char::escape_default).collect();
+        if refusal.is_alarming() {
+            tracing::error!(peer = shown, why = %refusal, "somebody was not believed (further times this minute are only counted)");
+        } else {
+            tracing::warn!(peer = shown, why = %refusal, "somebody was not believed (further times this minute are only counted)");
+        }
+        // Whoever has this name asks who we are, and shows its certificate with the question.
+        if let (Refusal::UnknownKey(_), Ok(peer)) = (refusal, NodeName::new(peer)) {
+            self.mistaken(&peer).await;
         }
     }
 }

@@ -106,8 +106,8 @@ impl Broker {
             if !checked {
                 self.connected(&client, &mut heard, &mut outage, 0, None).await;
                 let identity = &self.0.config.identity;
-                let outcome =
-                    name_check::check(&client, &identity.name, identity.incarnation, self.0.config.take_over).await;
+                let asker = name_check::Asker { client: &client, trust: self.trust(), me: &identity.name };
+                let outcome = name_check::check(&asker, identity.incarnation, self.0.config.take_over).await;
                 let taken = matches!(outcome, NameCheck::Taken(_));
                 let is_first = self.told_name(outcome);
                 anyhow::ensure!(!taken || is_first, "another process has taken the name while the link was down");

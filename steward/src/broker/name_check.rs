@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, StatusCode};
+use async_nats::{Client, Message, StatusCode};
 use futures_util::StreamExt;
 use protocol::message::Incarnation;
 use protocol::name::NodeName;
@@ -11,6 +11,7 @@ use protocol::name::NodeName;
 use super::batch::Outgoing;
 use super::wire;
 use super::wire::namesake::{Namesake, Who};
+use crate::security::trust::{Proof, Trust};
 
 /// How long somebody who listens has for an answer.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -40,9 +41,20 @@ enum Asked {
     Disconnected,
 }
 
-/// Asks until there is an answer. `client` must not listen under the name yet.
-pub(super) async fn check(client: &Client, me: &NodeName, incarnation: Incarnation, take_over: bool) -> NameCheck {
-    let first = ask_connected(client, me, Who { incarnation, take_over }).await;
+/// Who asks.
+pub(super) struct Asker<'a> {
+    /// A connection that does not listen under the name yet.
+    pub(super) client: &'a Client,
+    /// Whom we believe.
+    pub(super) trust: &'a Trust,
+    /// The name.
+    pub(super) me: &'a NodeName,
+}
+
+/// Asks until there is an answer.
+pub(super) async fn check(asker: &Asker<'_>, incarnation: Incarnation, take_over: bool) -> NameCheck {
+    let me = asker.me;
+    let first = ask_connected(asker, Who { incarnation, take_over }).await;
     let NameCheck::Taken(other) = &first else {
         if first == NameCheck::Silent {
             tracing::warn!(
@@ -60,7 +72,7 @@ pub(super) async fn check(client: &Client, me: &NodeName, incarnation: Incarnati
     let gone = async {
         loop {
             tokio::time::sleep(STOP_POLL).await;
-            match ask_connected(client, me, Who { incarnation, take_over }).await {
+            match ask_connected(asker, Who { incarnation, take_over }).await {
                 NameCheck::Free => return,
                 NameCheck::Silent | NameCheck::Taken(_) | NameCheck::TakenOver(_) => {}
             }
@@ -72,10 +84,10 @@ pub(super) async fn check(client: &Client, me: &NodeName, incarnation: Incarnati
     }
 }
 
-async fn ask_connected(client: &Client, me: &NodeName, who: Who) -> NameCheck {
+async fn ask_connected(asker: &Asker<'_>, who: Who) -> NameCheck {
     loop {
-        if client.connection_state() == State::Connected
-            && let Asked::Answer(answer) = ask(client, me, who).await
+        if asker.client.connection_state() == State::Connected
+            && let Asked::Answer(answer) = ask(asker, who).await
         {
             return answer;
         }
@@ -83,7 +95,8 @@ async fn ask_connected(client: &Client, me: &NodeName, who: Who) -> NameCheck {
     }
 }
 
-async fn ask(client: &Client, me: &NodeName, who: Who) -> Asked {
+async fn ask(asker: &Asker<'_>, who: Who) -> Asked {
+    let Asker { client, trust, me } = *asker;
     let mark = format!("{:016x}", who.incarnation.0);
     let reply = wire::subject::namesake(me, &mark);
     let Ok(body) = wire::control::encode_who(me, &who) else {
@@ -93,14 +106,21 @@ async fn ask(client: &Client, me: &NodeName, who: Who) -> Asked {
         let Ok(mut answers) = client.subscribe(reply.clone()).await else {
             return Asked::Disconnected;
         };
-        let question =
-            Outgoing { subject: wire::subject::control(me, me), reply: Some(reply), headers: None, body: body.into() };
-        if super::publish(client, question).await.is_err() {
+        let (subject, reply) = (wire::subject::control(me, me), Some(reply));
+        let question = Outgoing { subject, reply, headers: None, body: body.into(), introduces: true };
+        if super::publish(client, trust, question).await.is_err() {
             return Asked::Disconnected;
         }
+        let mut told = false;
         while let Some(message) = answers.next().await {
             if message.status == Some(StatusCode::NO_RESPONDERS) {
                 return Asked::Answer(NameCheck::Free);
+            }
+            if !is_ours(trust, me, &message) {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(node = %me, "somebody who is not this node answers in its name; that is not believed");
+                }
+                continue;
             }
             // An answer of another version is an answer, too: somebody is there. It says so without details.
             let other = wire::namesake::decode(&message.payload, me).unwrap_or(Namesake {
@@ -120,4 +140,13 @@ async fn ask(client: &Client, me: &NodeName, who: Who) -> Asked {
         Err(_) if client.connection_state() == State::Connected => Asked::Answer(NameCheck::Silent),
         Err(_) => Asked::Disconnected,
     }
+}
+
+/// Whether the answer comes from a process that has the key of this node. It names the process that has asked in its
+/// subject, so it needs no time.
+fn is_ours(trust: &Trust, me: &NodeName, message: &Message) -> bool {
+    let Message { subject, headers, payload, .. } = message;
+    let proof = trust.verify(subject, headers.as_ref(), payload, crate::clock::wall());
+    // Where nobody signs, whoever answers is believed.
+    proof.is_ok_and(|proof| matches!(proof, Proof::Nothing) || trust.sender(&proof, me.as_str()).is_ok())
 }

@@ -78,7 +78,8 @@ impl Broker {
             return;
         };
         let commits = self.0.commits.load(Ordering::Acquire);
-        let sizes = Sizes { payload_max: client.max_payload(), group_max: window.publish_bytes() };
+        let payload_max = client.max_payload().saturating_sub(self.trust().overhead_bytes(true));
+        let sizes = Sizes { payload_max, group_max: window.publish_bytes() };
         let batch = batcher.batch(ours, commits, sizes, &|occasion| self.hello(occasion));
         self.watch(wanted);
         self.publish_batch(batch, window).await;

@@ -21,6 +21,8 @@ pub(crate) struct BrokerConfig {
     pub(crate) tls: Tls,
     /// How it logs in.
     pub(crate) login: Login,
+    /// Whether a node without an identity believes whoever the broker brings, wherever the broker is.
+    pub(crate) insecure: bool,
 }
 
 /// Encryption, beyond what the addresses and the broker itself ask for.
@@ -98,7 +100,8 @@ impl BrokerConfig {
         if addresses.is_empty() {
             return Err(ConfigError::new("brokerAddress is empty; an example is 127.0.0.1:4222".to_owned()));
         }
-        Ok(Self { addresses, tls, login })
+        let insecure = sources.one(&o::INSECURE, super::boolean)?;
+        Ok(Self { addresses, tls, login, insecure })
     }
 }
 

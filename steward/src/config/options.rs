@@ -191,6 +191,14 @@ pub(crate) const BROKER_CONTEXT: Opt = Opt {
            selected. Other --broker options go before it",
     takes: Takes::One,
 };
+pub(crate) const INSECURE: Opt = Opt {
+    name: "insecure",
+    value: "BOOL",
+    default: "false",
+    group: BROKER_GROUP,
+    help: "Run commands of whoever the broker brings, also where the broker is on another machine and nothing is signed",
+    takes: Takes::Flag,
+};
 pub(crate) const DEFAULT_MESSAGE_TIMEOUT: Opt = Opt {
     name: "defaultMessageTimeout",
     value: "DURATION",
@@ -329,6 +337,7 @@ pub(crate) const ALL: &[&Opt] = &[
     &BROKER_PASSWORD_FILE,
     &BROKER_TOKEN_FILE,
     &BROKER_CONTEXT,
+    &INSECURE,
     &DEFAULT_MESSAGE_TIMEOUT,
     &DEFAULT_MESSAGE_RETRIES,
     &DEFAULT_METHOD_TIMEOUT,

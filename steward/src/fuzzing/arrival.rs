@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::engine::{EngineHandle, Input};
 use crate::security::admission::Admission;
 use crate::security::rules::Rules;
+use crate::security::trust::Trust;
 
 /// The node that reads.
 const ME: &str = "ship1";
@@ -196,6 +197,7 @@ impl Rig {
 
 fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bulk>) -> Broker {
     let admission = Admission::new(Rules::standard(identity.name.clone(), name("central"), Vec::new()));
+    let trust = Trust::open(identity.name.clone(), name("central"));
     let config = Config {
         address: "127.0.0.1:4222".to_owned(),
         access: Access::default(),
@@ -204,6 +206,7 @@ fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bu
         take_over: false,
         host: "here".to_owned(),
         started: Wall(1_000),
+        trust,
     };
     let (_, effects) = mpsc::channel(1);
     let wiring = Wiring {

@@ -23,7 +23,7 @@ use crate::clock;
 use crate::engine::{EngineHandle, Input};
 use crate::processes::Processes;
 use crate::security::rules::Limits;
-use crate::store::ErrorRow;
+use crate::store::{ErrorRow, Note};
 use crate::supervise::Supervisor;
 
 /// What all runs of a node share.
@@ -189,6 +189,7 @@ impl<'a> MethodCtx<'a> {
 
     /// Writes errors into the node's table of errors. Returns once they are durable.
     pub(crate) async fn note_errors(&self, rows: Vec<ErrorRow>) -> Result<(), MethodError> {
+        let rows = rows.into_iter().map(Note::Error).collect();
         let noted = self.host.engine.ask(|reply| Input::Note(rows, reply)).await;
         noted.map_err(|error| MethodError(error.to_string()))
     }

@@ -23,7 +23,7 @@ const LINK: [(&str, &str); 14] = [
     ("received", "What arrived from the broker"),
     ("received_items", "Messages and receipts in what arrived"),
     ("received_bytes", "Bytes of the bodies that arrived"),
-    ("refused", "What arrived and made no sense"),
+    ("refused", "What arrived and made no sense or was not believed"),
     ("dropped", "What was not published because the link was down or too slow; it is tried again"),
     ("unsendable", "What can't be published at all"),
     ("bulk_dropped", "Pieces of outputs that were not sent because too many waited; they are asked for again"),
@@ -127,6 +127,12 @@ fn outside(page: &mut Page, tally: &Tally, sample: &Sample) {
         let value = sample.link.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
         page.counter(&format!("link_{name}"), help, value);
     }
+    let refusals = sample.refusals.iter().map(|(why, count)| (vec![("reason", (*why).to_owned())], *count));
+    page.counters(
+        "not_believed",
+        "What arrived and was not believed: unsigned, forged, altered, replayed or revoked",
+        refusals,
+    );
 }
 
 fn inside(page: &mut Page, metrics: &Metrics, sample: &Sample, here: &Here) {

@@ -35,6 +35,7 @@ use crate::methods::{self, Runner};
 use crate::metrics::{self, Sample};
 use crate::results::{self, Results};
 use crate::security::rules::Rules;
+use crate::security::trust::Trust;
 use crate::store::{Reader, Retention, Store};
 use crate::supervise::{Rule, Spec, Stops, Supervisor};
 use crate::troubles::Troubles;
@@ -86,11 +87,12 @@ pub(super) async fn assemble(
     let (bulk, for_bulk) = mpsc::channel(results::BULK_MAX);
 
     let identity = opened.identity.clone();
-    let gate = Gate::open(config);
+    let trust = super::trust::trust(config, &engine.inputs)?;
+    let gate = Gate::open(config, trust.clone());
     gate.keep(&supervisor);
     let wiring = wiring(config, &engine, (for_broker, bulk), &stats, &supervisor, clock, &gate);
     let link = wiring.board.clone();
-    let (broker, name_check) = Broker::new(broker_config(config, &identity), wiring)?;
+    let (broker, name_check) = Broker::new(broker_config(config, &identity, trust), wiring)?;
     keep_broker(&supervisor, &broker);
     let runner = Runner::spawn(setup(config, &opened, &link, &gate)?, &supervisor, for_runner, engine.clone());
     let results = results::Wiring {
@@ -321,7 +323,7 @@ fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn broker_config(config: &Config, identity: &Identity) -> broker::Config {
+fn broker_config(config: &Config, identity: &Identity, trust: Trust) -> broker::Config {
     let addresses = config.broker.addresses.iter().map(|address| address.clone().into_inner().to_string());
     let addresses: Vec<String> = addresses.collect();
     broker::Config {
@@ -332,6 +334,7 @@ fn broker_config(config: &Config, identity: &Identity) -> broker::Config {
         take_over: config.node.take_over,
         host: host(),
         started: clock::wall(),
+        trust,
     }
 }
 

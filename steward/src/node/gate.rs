@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use protocol::message::Message;
-use protocol::name::NodeName;
 use tokio::sync::Mutex;
 
 use crate::broker::Judge;
@@ -12,24 +11,24 @@ use crate::config::Config;
 use crate::methods::Permit;
 use crate::security::admission::Admission;
 use crate::security::rules::{Keeper, Rules};
-use crate::security::sender::Sender;
+use crate::security::trust::Trust;
 use crate::supervise::{Spec, Stops, Supervisor};
 
 /// The rules of a node, and those who ask them.
 pub(super) struct Gate {
     pub(super) rules: Rules,
     admission: Admission,
-    central: NodeName,
     keeper: Arc<Mutex<Keeper>>,
+    trust: Trust,
 }
 
 impl Gate {
     /// With the rules that lie in the node's directory, before anything is judged by them.
-    pub(super) fn open(config: &Config) -> Self {
+    pub(super) fn open(config: &Config, trust: Trust) -> Self {
         let (node, central) = (config.node.name.clone(), config.node.central.clone());
-        let rules = Rules::standard(node, central.clone(), config.methods.allow.clone());
+        let rules = Rules::standard(node, central, config.methods.allow.clone());
         let keeper = Arc::new(Mutex::new(Keeper::open(&config.node.dir, rules.clone())));
-        Self { admission: Admission::new(rules.clone()), rules, central, keeper }
+        Self { admission: Admission::new(rules.clone()), rules, keeper, trust }
     }
 
     /// Follows the file of the rules until the node stops.
@@ -51,9 +50,9 @@ impl Gate {
 
     /// Says of what is about to run whether it still may.
     pub(super) fn permit(&self) -> Permit {
-        let (admission, central) = (self.admission.clone(), self.central.clone());
+        let (admission, trust) = (self.admission.clone(), self.trust.clone());
         Arc::new(move |message: &Message, data: &[String]| {
-            let sender = Sender::unsigned(message.from.clone(), &central);
+            let sender = trust.who_is(&message.from);
             admission.permit(&sender, message.kind, &message.method, Some(data))
         })
     }

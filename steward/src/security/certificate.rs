@@ -20,6 +20,9 @@ pub(crate) const CERTIFICATE_BYTES_MAX: usize = 4096;
 /// The version of our part of a certificate.
 const VERSION: u64 = 1;
 
+/// The highest serial: what every store and every language can hold.
+const SERIAL_MAX: u64 = (1 << 53) - 1;
+
 /// Labels of a node at most.
 pub(crate) const LABELS_MAX: usize = 32;
 
@@ -199,6 +202,10 @@ impl Certificate {
         if part.fleet != claims.iss {
             let why = "it is not the key that has signed".to_owned();
             return Err(CertificateError::Field { field: "fleet", why });
+        }
+        if part.serial > SERIAL_MAX {
+            let why = format!("it is above {SERIAL_MAX}");
+            return Err(CertificateError::Field { field: "serial", why });
         }
         check_labels(&part.labels)?;
         let name = NodeName::new(&claims.name)

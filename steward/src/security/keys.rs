@@ -79,19 +79,16 @@ pub(crate) enum KeyError {
     /// It is no key for sealing.
     #[error("it is no key for sealing (X…)")]
     Seal,
-    /// No such point on the curve.
-    #[error("it is no key that could have been made")]
-    Impossible,
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     Random,
 }
 
-/// A public key.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// A public key. Whether it is one that can have signed anything shows when something is verified with it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PublicKey {
     kind: KeyKind,
-    key: VerifyingKey,
+    key: [u8; KEY_BYTES],
 }
 
 impl PublicKey {
@@ -109,7 +106,8 @@ impl PublicKey {
     /// Whether `signature` over `bytes` was made with this key. Weak keys and signatures in another form are refused.
     #[must_use]
     pub(crate) fn verify(&self, bytes: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
-        self.key.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok()
+        let key = VerifyingKey::from_bytes(&self.key);
+        key.is_ok_and(|key| key.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok())
     }
 }
 
@@ -120,28 +118,19 @@ impl FromStr for PublicKey {
         let raw = decode(text, PUBLIC_CHARS)?;
         let (prefix, key) = raw.split_first().ok_or(KeyError::Damaged)?;
         let kind = KeyKind::of_prefix(*prefix).ok_or(KeyError::Damaged)?;
-        let key: [u8; KEY_BYTES] = key.try_into().map_err(|_| KeyError::Damaged)?;
-        let key = VerifyingKey::from_bytes(&key).map_err(|_| KeyError::Impossible)?;
-        Ok(Self { kind, key })
+        Ok(Self { kind, key: key.try_into().map_err(|_| KeyError::Damaged)? })
     }
 }
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&encode(&[self.kind.prefix()], self.key.as_bytes()))
+        f.write_str(&encode(&[self.kind.prefix()], &self.key))
     }
 }
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::hash::Hash for PublicKey {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.kind.hash(state);
-        self.key.as_bytes().hash(state);
     }
 }
 
@@ -180,7 +169,7 @@ impl KeyPair {
 
     /// What others know it by.
     pub(crate) fn public(&self) -> PublicKey {
-        PublicKey { kind: self.kind, key: self.key.verifying_key() }
+        PublicKey { kind: self.kind, key: self.key.verifying_key().to_bytes() }
     }
 
     /// Signs. Takes about 20 µs.

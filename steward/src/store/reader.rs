@@ -17,7 +17,7 @@ use super::error::{OpenError, ReadError};
 use super::errors::{self, ErrorFilter};
 use super::names::Interned;
 use super::show::StoredOutput;
-use super::{inbox, list, out_lanes, outbox, peers, schema, show};
+use super::{identities, inbox, list, out_lanes, outbox, peers, schema, show};
 use crate::blobs::{Blobs, Owner};
 use crate::engine::Filter;
 use crate::view::{ErrorView, MessageView};
@@ -78,6 +78,21 @@ impl Reader {
     /// The newest errors of nodes that match, as they came in.
     pub(crate) fn errors(&self, filter: &ErrorFilter) -> Result<Vec<ErrorView>, ReadError> {
         self.read(|connection| errors::list(connection, filter))
+    }
+
+    /// The certificate with this key, of those that others have shown.
+    pub(crate) fn certificate_of_key(&self, key: &str) -> Result<Option<String>, ReadError> {
+        self.read(|connection| identities::by_key(connection, key))
+    }
+
+    /// The newest certificate of this name that was shown.
+    pub(crate) fn certificate_of(&self, name: &NodeName) -> Result<Option<String>, ReadError> {
+        self.read(|connection| identities::by_name(connection, name.as_str()))
+    }
+
+    /// Of how many names there is a certificate.
+    pub(crate) fn certificates(&self) -> Result<usize, ReadError> {
+        self.read(identities::count)
     }
 
     /// What is known of other nodes, by name.

@@ -166,6 +166,16 @@ const MIGRATIONS: &[&str] = &[
         incarnation INTEGER NOT NULL
     );
 ",
+    "
+    CREATE TABLE identities (
+        row INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        key TEXT NOT NULL,
+        serial INTEGER NOT NULL,
+        certificate TEXT NOT NULL
+    );
+    CREATE INDEX identities_key ON identities (key);
+",
 ];
 
 /// Opens the file in `dir` for writing; makes it where there is none, and brings an older one up to date.

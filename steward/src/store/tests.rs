@@ -17,6 +17,7 @@ use protocol::time::Wall;
 use tempfile::TempDir;
 
 mod errors;
+mod identities;
 mod views;
 
 use super::*;

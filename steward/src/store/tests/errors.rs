@@ -10,6 +10,11 @@ fn error(id: u128, item: u32, node: &str, received: u64) -> ErrorRow {
     ErrorRow { id: MessageId(id), item, node: node.to_owned(), at: Wall(7), received: Wall(received), text }
 }
 
+/// Notes errors.
+fn note(store: &mut Store, errors: &[ErrorRow]) {
+    store.note(errors.iter().cloned().map(crate::store::Note::Error).collect()).unwrap();
+}
+
 fn texts(errors: &[ErrorView]) -> Vec<&str> {
     errors.iter().map(|error| &*error.text).collect()
 }
@@ -22,10 +27,10 @@ fn all() -> ErrorFilter {
 fn errors_come_out_as_they_came_in_and_each_of_them_once() {
     let folder = folder();
     let mut store = Store::open(folder.path()).unwrap();
-    store.note(&[error(5, 0, "ship1", 100), error(5, 1, "ship1", 100), error(3, 0, "ship2", 200)]).unwrap();
+    note(&mut store, &[error(5, 0, "ship1", 100), error(5, 1, "ship1", 100), error(3, 0, "ship2", 200)]);
     // The message is handled again after a crash, and one of another node has the same id.
-    store.note(&[error(5, 0, "ship1", 300), error(5, 1, "ship1", 300), error(5, 0, "ship2", 300)]).unwrap();
-    store.note(&[]).unwrap();
+    note(&mut store, &[error(5, 0, "ship1", 300), error(5, 1, "ship1", 300), error(5, 0, "ship2", 300)]);
+    note(&mut store, &[]);
     let reader = Reader::open(folder.path()).unwrap();
     let found = reader.errors(&all()).unwrap();
     assert_eq!(texts(&found), ["error 5.0", "error 5.1", "error 3.0", "error 5.0"]);
@@ -53,7 +58,7 @@ proptest! {
         let folder = folder();
         let mut store = Store::open(folder.path()).unwrap();
         let at = Wall(at.0 % 253_402_300_799_999);
-        store.note(&[ErrorRow { id: MessageId(id), item, node: node.clone(), at, received: at, text: text.clone() }]).unwrap();
+        note(&mut store, &[ErrorRow { id: MessageId(id), item, node: node.clone(), at, received: at, text: text.clone() }]);
         let found = Reader::open(folder.path()).unwrap().errors(&all()).unwrap().remove(0);
         prop_assert_eq!((found.node, found.at, found.id), (node, crate::clock::rfc3339(at), MessageId(id).to_string()));
         prop_assert!(found.text == text || (text.len() > 2048 && text.starts_with(found.text.trim_end_matches(" …"))));
@@ -66,7 +71,7 @@ fn the_oldest_go_by_number_and_by_age_and_long_texts_are_cut() {
     let mut store = Store::open(folder.path()).unwrap();
     let many: Vec<ErrorRow> = (0..51_000).map(|id| error(id, 0, "ship1", u64::try_from(id).unwrap())).collect();
     for part in many.chunks(10_000) {
-        store.note(part).unwrap();
+        note(&mut store, part);
     }
     let reader = Reader::open(folder.path()).unwrap();
     let found = reader.errors(&all()).unwrap();
@@ -75,7 +80,7 @@ fn the_oldest_go_by_number_and_by_age_and_long_texts_are_cut() {
     while store.prune(&retention, Wall(3500)).unwrap().more {}
     let found = reader.errors(&all()).unwrap();
     assert_eq!(&*found[0].text, "error 2501.0", "what came in until 2500 is older than may be");
-    store.note(&[ErrorRow { text: "ä".repeat(10_000), ..error(60_000, 0, "ship1", 1) }]).unwrap();
+    note(&mut store, &[ErrorRow { text: "ä".repeat(10_000), ..error(60_000, 0, "ship1", 1) }]);
     let last = reader.errors(&ErrorFilter { limit: 1, ..all() }).unwrap().remove(0);
     assert!(last.text.ends_with('…') && last.text.len() < 2100, "{}", last.text.len());
 }
@@ -87,13 +92,16 @@ fn a_store_without_errors_gets_room_for_them_and_keeps_what_it_has() {
     let mut store = Store::open(folder.path()).unwrap();
     store.commit(&[submit(1, "ship1", 1), out_lane("ship1", 1)]).unwrap();
     let (epoch, commits) = (store.epoch(), store.commits());
-    store.connection.execute_batch("DROP TABLE errors; DROP TABLE starts; PRAGMA user_version = 1").unwrap();
+    store
+        .connection
+        .execute_batch("DROP TABLE errors; DROP TABLE starts; DROP TABLE identities; PRAGMA user_version = 1")
+        .unwrap();
     drop(store);
     let error_of_reader = Reader::open(folder.path()).unwrap_err();
-    assert!(matches!(error_of_reader, OpenError::Older { found: 1, known: 3, .. }), "{error_of_reader}");
+    assert!(matches!(error_of_reader, OpenError::Older { found: 1, known: 4, .. }), "{error_of_reader}");
     let mut store = Store::open(folder.path()).unwrap();
     assert_eq!((store.epoch(), store.commits()), (epoch, commits));
-    store.note(&[error(1, 0, "ship1", 1)]).unwrap();
+    note(&mut store, &[error(1, 0, "ship1", 1)]);
     let reader = Reader::open(folder.path()).unwrap();
     assert_eq!(reader.errors(&all()).unwrap().len(), 1);
     let newest = crate::engine::Filter { limit: 10, ..crate::engine::Filter::default() };

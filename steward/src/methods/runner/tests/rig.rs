@@ -8,7 +8,7 @@ pub(super) use super::super::*;
 use crate::broker::LinkBoard;
 use crate::engine::Input;
 use crate::methods::facts;
-use crate::store::ErrorRow;
+use crate::store::{ErrorRow, Note};
 
 /// Everything here happens within milliseconds, unless the machine is very busy.
 pub(super) const SOON: Duration = Duration::from_secs(60);
@@ -97,7 +97,10 @@ impl Rig {
             match input {
                 Some(Input::Event(Event::Finished(ends))) => break ends,
                 Some(Input::Note(rows, reply)) => {
-                    self.noted.extend(rows);
+                    self.noted.extend(rows.into_iter().filter_map(|row| match row {
+                        Note::Error(row) => Some(row),
+                        Note::Identity(_) => None,
+                    }));
                     reply.send(Ok(())).unwrap();
                 }
                 other => panic!("{other:?}"),

@@ -1,0 +1,171 @@
+//! Which key belongs to which name: learned from certificates, kept durably, and looked up for each publish that comes in.
+//!
+//! Of each name the certificate with the highest serial counts. In memory are those that were asked for lately; the store
+//! has all of them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use protocol::name::NodeName;
+use protocol::time::Wall;
+
+use super::certificate::Certificate;
+use super::keys::{PublicKey, SealPublic};
+use super::refusal::Refusal;
+use super::sender::Sender;
+
+/// Identities in memory (300 bytes each). With more, all are forgotten here and read from the store again.
+const CACHED_MAX: usize = 65_536;
+
+/// Finds a certificate by something of it.
+type Find<T> = Box<dyn Fn(&T) -> Option<String> + Send + Sync>;
+
+/// Where certificates are kept. All calls block for as long as a look into the store takes.
+pub(crate) struct Shelf {
+    /// The certificate with this key.
+    pub(crate) by_key: Find<PublicKey>,
+    /// The certificate with this name.
+    pub(crate) by_name: Find<NodeName>,
+    /// Keeps a certificate instead of the one with its name. False: there is no room for another name.
+    pub(crate) keep: Box<dyn Fn(&Certificate) -> bool + Send + Sync>,
+}
+
+/// What is known of a node.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Who it is.
+    pub(crate) sender: Sender,
+    /// Its key.
+    pub(crate) key: PublicKey,
+    /// What others seal with.
+    pub(crate) seal_key: SealPublic,
+    /// The serial of its certificate.
+    pub(crate) serial: u64,
+    /// Until when its certificate holds.
+    pub(crate) expires: Option<Wall>,
+    digest: blake3::Hash,
+}
+
+impl Known {
+    fn new(certificate: &Certificate) -> Self {
+        Self {
+            sender: Sender::certified(certificate),
+            key: certificate.key,
+            seal_key: certificate.seal_key.clone(),
+            serial: certificate.serial,
+            expires: certificate.expires,
+            digest: blake3::hash(certificate.text.as_bytes()),
+        }
+    }
+}
+
+/// All that are known. Our own is always among them.
+pub(crate) struct Directory {
+    fleet: PublicKey,
+    own: Arc<Known>,
+    shelf: Shelf,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    by_key: HashMap<PublicKey, Arc<Known>>,
+    by_name: HashMap<NodeName, Arc<Known>>,
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Directory").field("own", &self.own).finish_non_exhaustive()
+    }
+}
+
+impl Directory {
+    /// What the fleet says, beginning with our own certificate.
+    pub(crate) fn new(own: &Certificate, shelf: Shelf) -> Self {
+        Self { fleet: own.fleet, own: Arc::new(Known::new(own)), shelf, cache: Mutex::default() }
+    }
+
+    /// Whose key this is.
+    pub(crate) fn by_key(&self, key: &PublicKey) -> Option<Arc<Known>> {
+        if *key == self.own.key {
+            return Some(self.own.clone());
+        }
+        let cached = self.lock().by_key.get(key).cloned();
+        cached.or_else(|| self.read((self.shelf.by_key)(key)?))
+    }
+
+    /// What is known of a node.
+    pub(crate) fn by_name(&self, name: &NodeName) -> Option<Arc<Known>> {
+        if *name == self.own.sender.name {
+            return Some(self.own.clone());
+        }
+        let cached = self.lock().by_name.get(name).cloned();
+        cached.or_else(|| self.read((self.shelf.by_name)(name)?))
+    }
+
+    /// Takes what the store has of a node into the memory.
+    fn read(&self, text: String) -> Option<Arc<Known>> {
+        match Certificate::verify(&text, &self.fleet) {
+            Ok(certificate) => Some(self.remember(&certificate)),
+            Err(error) => {
+                // Of another fleet, such as the one that this node belonged to before.
+                tracing::debug!(%error, "a certificate in the store is not believed");
+                None
+            }
+        }
+    }
+
+    /// Learns from a certificate that came with something that `key` has signed. Answers with what is known of the node
+    /// from then on.
+    pub(crate) fn learn(&self, text: &str, key: &PublicKey) -> Result<Arc<Known>, Refusal> {
+        let known = self.by_key(key);
+        if let Some(known) = known.filter(|known| known.digest == blake3::hash(text.as_bytes())) {
+            return Ok(known);
+        }
+        let certificate = Certificate::verify(text, &self.fleet)?;
+        if certificate.key != *key {
+            return Err(Refusal::OtherCertificate);
+        }
+        match self.by_name(&certificate.name) {
+            Some(known) if known.key == *key && certificate.serial <= known.serial => return Ok(known),
+            Some(known) if known.key != *key && certificate.serial <= known.serial => {
+                return Err(other_key(&certificate, &known));
+            }
+            // Nobody but this node itself says who it is.
+            Some(known) if certificate.name == self.own.sender.name => return Err(other_key(&certificate, &known)),
+            Some(_) | None => {}
+        }
+        if !(self.shelf.keep)(&certificate) {
+            return Err(Refusal::TooMany(certificate.name));
+        }
+        Ok(self.remember(&certificate))
+    }
+
+    fn remember(&self, certificate: &Certificate) -> Arc<Known> {
+        let known = Arc::new(Known::new(certificate));
+        let mut cache = self.lock();
+        if cache.by_name.len() >= CACHED_MAX {
+            *cache = Cache::default();
+        }
+        if let Some(before) = cache.by_name.insert(certificate.name.clone(), known.clone()) {
+            cache.by_key.remove(&before.key);
+        }
+        cache.by_key.insert(known.key, known.clone());
+        known
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn other_key(certificate: &Certificate, known: &Known) -> Refusal {
+    Refusal::OtherKey {
+        name: certificate.name.clone(),
+        key: certificate.key,
+        serial: certificate.serial,
+        known: known.key,
+        known_serial: known.serial,
+    }
+}

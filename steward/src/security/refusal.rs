@@ -1,0 +1,150 @@
+//! Why something that has arrived is not believed: the reasons, and what an operator reads about them.
+
+use std::time::Duration;
+
+use protocol::name::NodeName;
+use protocol::time::Wall;
+
+use super::certificate::CertificateError;
+use super::keys::PublicKey;
+use super::replays::Stale;
+use crate::clock::rfc3339;
+
+/// Why something is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// It has no signature.
+    #[error(
+        "it is not signed, and a node of a fleet takes nothing unsigned; if its sender is one of yours, let it join (steward \
+         invite on central, steward join there)"
+    )]
+    Unsigned,
+    /// A header of the signature.
+    #[error("its header {0} is missing or makes no sense")]
+    Header(&'static str),
+    /// Nobody here knows the key.
+    #[error("it is signed with a key that is unknown here ({0}), without a certificate")]
+    UnknownKey(PublicKey),
+    /// The signature does not fit.
+    #[error("its signature is wrong: it was altered on its way, or somebody else made it in the name of {0}")]
+    Signature(PublicKey),
+    /// The certificate does not fit.
+    #[error("{0}")]
+    Certificate(#[from] CertificateError),
+    /// The certificate is for another key.
+    #[error("the certificate that came with it is for another key")]
+    OtherCertificate,
+    /// The name has another key.
+    #[error(
+        "it is signed in the name of {name} with {key} (certificate {serial}), but {name} has the key {known} (certificate \
+         {known_serial}): somebody uses the name, or the node was set up from old files. If it is {name}, revoke the name \
+         and invite the node again"
+    )]
+    OtherKey {
+        /// The name.
+        name: NodeName,
+        /// The key that was used.
+        key: PublicKey,
+        /// The serial of its certificate.
+        serial: u64,
+        /// The key of that name.
+        known: PublicKey,
+        /// The serial of that key's certificate.
+        known_serial: u64,
+    },
+    /// As many nodes are known as can be.
+    #[error("{0} is not known here, and as many nodes are known as can be; nothing of it is taken")]
+    TooMany(NodeName),
+    /// The key is on the list.
+    #[error("its key ({0}) is revoked")]
+    Revoked(PublicKey),
+    /// The certificate is over.
+    #[error("the certificate of {name} has expired ({}); run steward rotate there. If it has not, one of the two clocks is wrong", rfc3339(*.at))]
+    Expired {
+        /// Whose.
+        name: NodeName,
+        /// When.
+        at: Wall,
+    },
+    /// Somebody speaks in the name of another.
+    #[error("it says that it is from {said}, but {signed} has signed it")]
+    Name {
+        /// Who has signed.
+        signed: NodeName,
+        /// Who is said to have sent it.
+        said: String,
+    },
+    /// It says that it is from us.
+    #[error("it says that it is from this node, and it is not")]
+    Impostor,
+    /// It is not fresh.
+    #[error("{}", stale(.name, *.why))]
+    Stale {
+        /// Who has signed.
+        name: NodeName,
+        /// Why.
+        why: Stale,
+    },
+}
+
+impl Refusal {
+    /// All names of reasons, for the metrics.
+    pub(crate) const KINDS: [&'static str; 9] =
+        ["unsigned", "header", "unknown_key", "signature", "certificate", "other_key", "revoked", "name", "stale"];
+
+    /// A short name for counters and for log lines that are limited by kind.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unsigned => "unsigned",
+            Self::Header(_) => "header",
+            Self::UnknownKey(_) => "unknown_key",
+            Self::Signature(_) => "signature",
+            Self::Certificate(_) | Self::OtherCertificate | Self::Expired { .. } | Self::TooMany(_) => "certificate",
+            Self::OtherKey { .. } => "other_key",
+            Self::Revoked(_) => "revoked",
+            Self::Name { .. } | Self::Impostor => "name",
+            Self::Stale { .. } => "stale",
+        }
+    }
+
+    /// Who has signed it, where that is proven.
+    pub(crate) fn signed_by(&self) -> Option<&NodeName> {
+        match self {
+            Self::Name { signed: name, .. } | Self::Stale { name, .. } | Self::Expired { name, .. } => Some(name),
+            Self::OtherKey { name, .. } | Self::TooMany(name) => Some(name),
+            Self::Unsigned
+            | Self::Header(_)
+            | Self::UnknownKey(_)
+            | Self::Signature(_)
+            | Self::Certificate(_)
+            | Self::OtherCertificate
+            | Self::Revoked(_)
+            | Self::Impostor => None,
+        }
+    }
+
+    /// Whether an operator has to hear of it: somebody has a key that he should not have, or a node has lost its own.
+    pub(crate) fn is_alarming(&self) -> bool {
+        matches!(self, Self::OtherKey { .. } | Self::Name { .. } | Self::Revoked(_) | Self::TooMany(_))
+    }
+}
+
+/// The sender is genuine, so what is wrong is a clock, unless somebody plays a recording.
+fn stale(name: &NodeName, why: Stale) -> String {
+    let apart = |by: Duration, way: &str| {
+        let seconds = by.as_secs();
+        format!(
+            "{name} has signed it {seconds} s {way} this node's clock: set the clock of {name}, or the one here, right \
+             (NTP); if both are right, somebody plays a recording"
+        )
+    };
+    match why {
+        Stale::Old(by) => apart(by, "ago by"),
+        Stale::Future(by) => apart(by, "ahead of"),
+        Stale::BeforeStart => format!(
+            "{name} has signed it before this process started: somebody plays a recording, or the clock of {name} is \
+             behind the one here"
+        ),
+        Stale::Seen => format!("{name} has signed it, but it has been here before: somebody plays a recording"),
+    }
+}

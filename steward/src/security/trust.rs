@@ -1,0 +1,316 @@
+//! Whom this node believes: the one place where what goes out is signed, and where what comes in is verified.
+//!
+//! | mode | when | what comes in |
+//! | --- | --- | --- |
+//! | fleet | the node has an identity | is taken only with the signature of a node of the fleet, over exactly this |
+//! | open | no identity, and the broker is on this machine, or `--insecure` | is believed to be from whom it says |
+//! | closed | no identity, and the broker is elsewhere | the same, but commands of others are refused, because anybody could have sent them |
+//!
+//! It decides who has sent something. What a sender may is the business of the rules.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_nats::HeaderMap;
+use protocol::message::Kind;
+use protocol::name::NodeName;
+use protocol::time::Wall;
+
+use super::certificate::Role;
+use super::identity::Identity;
+use super::keys::{KeyError, KeyKind, KeyPair, PublicKey};
+use super::known::{Directory, Shelf};
+use super::refusal::Refusal;
+use super::replays::Replays;
+use super::revocations::Revocations;
+use super::sender::Sender;
+use super::signing::{self, Unreadable};
+
+/// What is said to whoever sends a command to a node that can't know who he is.
+const CLOSED: &str = "it is not signed, and its broker is not on the node's own machine, so anybody could have sent it: let \
+                      both nodes join a fleet (steward init and invite on central, steward join here), or start this one \
+                      with --insecure";
+
+/// Whom this node believes. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Trust(Arc<Inner>);
+
+struct Inner {
+    me: NodeName,
+    central: NodeName,
+    mode: Mode,
+}
+
+enum Mode {
+    Open,
+    /// With a key of this process, by which it knows its own messages.
+    Closed(Box<OwnKey>),
+    Fleet(Box<Fleet>),
+}
+
+/// A key that no other process has.
+struct OwnKey {
+    key: KeyPair,
+    public: String,
+}
+
+/// What a node of a fleet believes.
+struct Fleet {
+    identity: Identity,
+    public: String,
+    directory: Directory,
+    revocations: Revocations,
+    replays: Mutex<Replays>,
+}
+
+/// What was verified of something that has arrived, before anything of it was read.
+#[derive(Debug, Clone)]
+pub(crate) enum Proof {
+    /// Nothing is proven, and nothing has to be: whom it is from is what it says.
+    Nothing,
+    /// This node has signed it.
+    Signed {
+        /// Who.
+        sender: Sender,
+        /// The key.
+        key: PublicKey,
+        /// When, by its clock.
+        at: Wall,
+        /// Tells it from everything else that this key has signed.
+        mark: u128,
+    },
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trust({})", self.mode())
+    }
+}
+
+impl Trust {
+    /// Everybody is believed.
+    pub(crate) fn open(me: NodeName, central: NodeName) -> Self {
+        Self(Arc::new(Inner { me, central, mode: Mode::Open }))
+    }
+
+    /// Everybody is believed, and nobody may command.
+    pub(crate) fn closed(me: NodeName, central: NodeName) -> Result<Self, KeyError> {
+        let key = KeyPair::generate(KeyKind::User)?;
+        let public = key.public().to_string();
+        Ok(Self(Arc::new(Inner { me, central, mode: Mode::Closed(Box::new(OwnKey { key, public })) })))
+    }
+
+    /// Only nodes of the fleet are believed.
+    pub(crate) fn fleet(central: NodeName, identity: Identity, shelf: Shelf, revocations: Revocations) -> Self {
+        let me = identity.certificate.name.clone();
+        let fleet = Fleet {
+            public: identity.keys.node.public().to_string(),
+            directory: Directory::new(&identity.certificate, shelf),
+            identity,
+            revocations,
+            replays: Mutex::default(),
+        };
+        Self(Arc::new(Inner { me, central, mode: Mode::Fleet(Box::new(fleet)) }))
+    }
+
+    /// `open`, `closed` or `fleet`.
+    pub(crate) fn mode(&self) -> &'static str {
+        match self.0.mode {
+            Mode::Open => "open",
+            Mode::Closed(_) => "closed",
+            Mode::Fleet(_) => "fleet",
+        }
+    }
+
+    /// The identity of this node, if it has one.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        match &self.0.mode {
+            Mode::Fleet(fleet) => Some(&fleet.identity),
+            Mode::Open | Mode::Closed(_) => None,
+        }
+    }
+
+    /// Which keys are believed no more, in a fleet.
+    pub(crate) fn revocations(&self) -> Option<&Revocations> {
+        match &self.0.mode {
+            Mode::Fleet(fleet) => Some(&fleet.revocations),
+            Mode::Open | Mode::Closed(_) => None,
+        }
+    }
+
+    /// What is known of the nodes of the fleet.
+    pub(crate) fn directory(&self) -> Option<&Directory> {
+        match &self.0.mode {
+            Mode::Fleet(fleet) => Some(&fleet.directory),
+            Mode::Open | Mode::Closed(_) => None,
+        }
+    }
+
+    /// Bytes that a signature adds to a publish at most; `introduces` is with the certificate.
+    pub(crate) fn overhead_bytes(&self, introduces: bool) -> usize {
+        match &self.0.mode {
+            Mode::Open => 0,
+            Mode::Closed(_) => signing::OVERHEAD_BYTES,
+            Mode::Fleet(_) if !introduces => signing::OVERHEAD_BYTES,
+            Mode::Fleet(fleet) => signing::OVERHEAD_BYTES + fleet.identity.certificate.text.len(),
+        }
+    }
+
+    /// The headers of a publish, with its signature where this node signs. `introduces`: whoever gets it may not know us
+    /// yet, so our certificate goes with it. Takes about 20 µs and some more for long bodies.
+    pub(crate) fn sign(
+        &self,
+        now: Wall,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        body: &[u8],
+        introduces: bool,
+    ) -> Option<HeaderMap> {
+        let (key, public, certificate) = match &self.0.mode {
+            Mode::Open => return headers,
+            // For others its signature would only be a riddle.
+            Mode::Closed(own) => match subject.strip_prefix(self.0.me.as_str()) {
+                Some(rest) if rest.starts_with('.') => (&own.key, &own.public, None),
+                Some(_) | None => return headers,
+            },
+            Mode::Fleet(fleet) => {
+                let certificate = introduces.then_some(&*fleet.identity.certificate.text);
+                (&fleet.identity.keys.node, &fleet.public, certificate)
+            }
+        };
+        let mut headers = headers.unwrap_or_default();
+        signing::sign(key, public, now, certificate, subject, &mut headers, body);
+        Some(headers)
+    }
+
+    /// Verifies something that has arrived. Nothing of it may be read before this, and nothing of it counts after an error.
+    /// Takes about 60 µs in a fleet, twice as much with a certificate that is new.
+    pub(crate) fn verify(
+        &self,
+        subject: &str,
+        headers: Option<&HeaderMap>,
+        body: &[u8],
+        now: Wall,
+    ) -> Result<Proof, Refusal> {
+        match &self.0.mode {
+            Mode::Open => Ok(Proof::Nothing),
+            Mode::Closed(own) => Ok(self.own(&own.key, subject, headers, body)),
+            Mode::Fleet(fleet) => fleet.verify(subject, headers, body, now),
+        }
+    }
+
+    /// Without an identity: whether this process itself has signed it.
+    fn own(&self, key: &KeyPair, subject: &str, headers: Option<&HeaderMap>, body: &[u8]) -> Proof {
+        let public = key.public();
+        let (Ok(said), Some(headers)) = (signing::read(headers), headers) else { return Proof::Nothing };
+        let bytes = signing::signed_bytes(subject, headers, body);
+        if said.key != public || !bytes.is_ok_and(|bytes| public.verify(&bytes, &said.signature)) {
+            return Proof::Nothing;
+        }
+        let sender = Sender::unsigned(self.0.me.clone(), &self.0.central);
+        Proof::Signed {
+            sender: Sender { key: Some(public), ..sender },
+            key: public,
+            at: said.at,
+            mark: mark(&said.signature),
+        }
+    }
+
+    /// Who has sent it, given whom it says that it is from.
+    pub(crate) fn sender(&self, proof: &Proof, said: &str) -> Result<Sender, Refusal> {
+        match proof {
+            Proof::Signed { sender, .. } if sender.name.as_str() == said => Ok(sender.clone()),
+            Proof::Signed { sender, .. } => {
+                let said = said.chars().take(protocol::name::NAME_BYTES_MAX).flat_map(char::escape_default).collect();
+                Err(Refusal::Name { signed: sender.name.clone(), said })
+            }
+            Proof::Nothing if said == self.0.me.as_str() && matches!(self.0.mode, Mode::Closed(_)) => {
+                Err(Refusal::Impostor)
+            }
+            Proof::Nothing => {
+                let name = NodeName::new(said).map_err(|_| Refusal::Header("fromNode"))?;
+                Ok(Sender::unsigned(name, &self.0.central))
+            }
+        }
+    }
+
+    /// Whether it is fresh; from then on it is not. To be asked about whatever is not addressed to this very process, once.
+    /// `started` is when this process started, by the clock that `now` is from.
+    pub(crate) fn fresh(&self, proof: &Proof, now: Wall, started: Wall) -> Result<(), Refusal> {
+        let (Mode::Fleet(fleet), Proof::Signed { sender, key, at, mark }) = (&self.0.mode, proof) else {
+            return Ok(());
+        };
+        let mut replays = fleet.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        replays.fresh(key, *at, *mark, now, started).map_err(|why| Refusal::Stale { name: sender.name.clone(), why })
+    }
+
+    /// Who has this name, for what was taken from it before. A node of a fleet whose certificate is not here any more is
+    /// nobody in particular.
+    pub(crate) fn who_is(&self, name: &NodeName) -> Sender {
+        match &self.0.mode {
+            Mode::Open | Mode::Closed(_) => Sender::unsigned(name.clone(), &self.0.central),
+            Mode::Fleet(fleet) => match fleet.directory.by_name(name) {
+                Some(known) => known.sender.clone(),
+                None => Sender { name: name.clone(), role: Role::Node, labels: Arc::default(), key: None },
+            },
+        }
+    }
+
+    /// Why a message of this type from this sender is refused before any rule is asked.
+    pub(crate) fn refusal(&self, sender: &Sender, kind: Kind) -> Option<&'static str> {
+        let closed = matches!(self.0.mode, Mode::Closed(_));
+        (closed && kind.is_command() && sender.key.is_none()).then_some(CLOSED)
+    }
+
+    /// The role of this node: from its certificate, or, where nobody has any, from its name.
+    pub(crate) fn role(&self) -> Role {
+        match &self.0.mode {
+            Mode::Fleet(fleet) => fleet.identity.certificate.role,
+            Mode::Open | Mode::Closed(_) if self.0.me == self.0.central => Role::Central,
+            Mode::Open | Mode::Closed(_) => Role::Node,
+        }
+    }
+}
+
+impl Fleet {
+    fn verify(&self, subject: &str, headers: Option<&HeaderMap>, body: &[u8], now: Wall) -> Result<Proof, Refusal> {
+        let unreadable = |why| match why {
+            Unreadable::Unsigned => Refusal::Unsigned,
+            Unreadable::Header(name) => Refusal::Header(name),
+        };
+        let said = signing::read(headers).map_err(unreadable)?;
+        let headers = headers.ok_or(Refusal::Unsigned)?;
+        if self.revocations.has(&said.key) {
+            return Err(Refusal::Revoked(said.key));
+        }
+        let known = self.directory.by_key(&said.key);
+        if known.is_none() && said.certificate.is_none() {
+            return Err(Refusal::UnknownKey(said.key));
+        }
+        let bytes = signing::signed_bytes(subject, headers, body).map_err(unreadable)?;
+        if !said.key.verify(&bytes, &said.signature) {
+            return Err(Refusal::Signature(said.key));
+        }
+        let known = match (known, said.certificate) {
+            (Some(known), None) => known,
+            (None, None) => return Err(Refusal::UnknownKey(said.key)),
+            (_, Some(certificate)) => self.directory.learn(certificate, &said.key)?,
+        };
+        if let Some(at) = known.expires.filter(|end| now >= *end) {
+            return Err(Refusal::Expired { name: known.sender.name.clone(), at });
+        }
+        let sender = known.sender.clone();
+        Ok(Proof::Signed { sender, key: said.key, at: said.at, mark: mark(&said.signature) })
+    }
+}
+
+/// Of a signature enough to tell it from all others: nobody but its maker can make another one for the same bytes.
+fn mark(signature: &[u8; super::keys::SIGNATURE_BYTES]) -> u128 {
+    let hash = blake3::hash(signature);
+    hash.as_bytes().first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+pub(crate) mod fleet_of_tests;
+#[cfg(test)]
+mod tests;

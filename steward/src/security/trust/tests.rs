@@ -1,0 +1,166 @@
+//! Whom a node believes, without a broker.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+
+use super::fleet_of_tests::{TestFleet, TestShelf, copy};
+use super::*;
+use crate::clock::wall;
+use crate::security::replays::Stale;
+
+const SUBJECT: &str = "ship1.CommandACK.ShellCommand";
+
+fn send(from: &Trust, introduces: bool) -> Option<HeaderMap> {
+    from.sign(wall(), SUBJECT, None, b"{}", introduces)
+}
+
+fn take(at: &Trust, headers: Option<&HeaderMap>) -> Result<NodeName, Refusal> {
+    let proof = at.verify(SUBJECT, headers, b"{}", wall())?;
+    Ok(at.sender(&proof, "central")?.name)
+}
+
+fn kind(result: Result<NodeName, Refusal>) -> &'static str {
+    result.err().map_or("believed", |refusal| refusal.kind())
+}
+
+#[test]
+fn a_node_is_believed_once_it_has_shown_its_certificate() {
+    let fleet = TestFleet::new();
+    let (central, ship) = (fleet.node("central"), fleet.node("ship1"));
+    assert_eq!(kind(take(&ship, send(&central, false).as_ref())), "unknown_key");
+    assert_eq!(kind(take(&ship, send(&central, true).as_ref())), "believed");
+    assert_eq!(kind(take(&ship, send(&central, false).as_ref())), "believed");
+    assert_eq!(kind(take(&ship, None)), "unsigned");
+    assert_eq!(kind(take(&ship, Some(&HeaderMap::new()))), "unsigned");
+}
+
+#[test]
+fn what_the_store_knows_is_known_after_a_restart() {
+    let fleet = TestFleet::new();
+    let (central, shelf) = (fleet.node("central"), TestShelf::default());
+    let ship = fleet.identity("ship1", 1);
+    let again = copy(&ship);
+    assert_eq!(kind(take(&fleet.trust(ship, &shelf), send(&central, true).as_ref())), "believed");
+    assert_eq!(kind(take(&fleet.trust(again, &shelf), send(&central, false).as_ref())), "believed");
+}
+
+#[test]
+fn a_stranger_and_another_fleet_are_not_believed() {
+    let (fleet, other) = (TestFleet::new(), TestFleet::new());
+    let ship = fleet.node("ship1");
+    assert_eq!(kind(take(&ship, send(&other.node("central"), true).as_ref())), "certificate");
+    // Somebody who shows the certificate of another.
+    let central = fleet.node("central");
+    let mut borrowed = send(&other.node("central"), false).unwrap();
+    borrowed.insert("Steward-Certificate", &*central.identity().unwrap().certificate.text);
+    assert_eq!(kind(take(&ship, Some(&borrowed))), "signature");
+    let thief = other.node("central");
+    let headers = {
+        let mut headers = HeaderMap::new();
+        let certificate = central.identity().unwrap().certificate.text.clone();
+        let key = &thief.identity().unwrap().keys.node;
+        let public = key.public().to_string();
+        signing::sign(key, &public, wall(), Some(&certificate), SUBJECT, &mut headers, b"{}");
+        headers
+    };
+    assert_eq!(take(&ship, Some(&headers)), Err(Refusal::OtherCertificate));
+}
+
+#[test]
+fn a_name_belongs_to_the_key_with_the_highest_serial() {
+    let fleet = TestFleet::new();
+    let ship = fleet.node("ship1");
+    let node = |serial| fleet.trust(fleet.identity("central", serial), &TestShelf::default());
+    let (first, second, third, rival) = (node(1), node(2), node(3), node(2));
+    assert_eq!(kind(take(&ship, send(&second, true).as_ref())), "believed");
+    for old in [&first, &rival] {
+        let refusal = take(&ship, send(old, true).as_ref()).unwrap_err();
+        assert_eq!(refusal.kind(), "other_key");
+        assert!(refusal.is_alarming());
+        assert!(refusal.to_string().contains("revoke the name and invite the node again"), "{refusal}");
+    }
+    assert_eq!(kind(take(&ship, send(&third, true).as_ref())), "believed");
+    assert_eq!(kind(take(&ship, send(&second, false).as_ref())), "unknown_key", "its key was replaced");
+    assert_eq!(kind(take(&ship, send(&second, true).as_ref())), "other_key");
+    let namesake = fleet.trust(fleet.identity("ship1", 9), &TestShelf::default());
+    assert_eq!(kind(take(&ship, send(&namesake, true).as_ref())), "other_key", "nobody else is this node");
+}
+
+#[test]
+fn a_revoked_key_is_refused_and_an_expired_certificate_too() {
+    let fleet = TestFleet::new();
+    let (central, ship) = (fleet.node("central"), fleet.node("ship1"));
+    assert_eq!(kind(take(&ship, send(&central, true).as_ref())), "believed");
+    let list = fleet.revoke(1, &central.identity().unwrap().keys.node.public(), "central");
+    assert!(ship.revocations().unwrap().apply(&list).unwrap());
+    assert_eq!(kind(take(&ship, send(&central, true).as_ref())), "revoked");
+
+    let soon = Wall(wall().0 + 3_600_000);
+    let expiring = fleet.identity_until("central", 2, Some(soon));
+    let central = fleet.trust(expiring, &TestShelf::default());
+    let headers = send(&central, true);
+    assert_eq!(kind(take(&ship, headers.as_ref())), "believed");
+    let late = ship.verify(SUBJECT, headers.as_ref(), b"{}", soon).unwrap_err();
+    assert!(late.to_string().contains("steward rotate"), "{late}");
+}
+
+#[test]
+fn whoever_signs_speaks_for_itself_only() {
+    let fleet = TestFleet::new();
+    let (ship, other) = (fleet.node("ship1"), fleet.node("ship2"));
+    let refusal = take(&ship, send(&other, true).as_ref()).unwrap_err();
+    assert_eq!(refusal.to_string(), "it says that it is from central, but ship2 has signed it");
+}
+
+#[test]
+fn what_is_not_addressed_has_to_be_fresh() {
+    let fleet = TestFleet::new();
+    let (central, ship) = (fleet.node("central"), fleet.node("ship1"));
+    let now = wall();
+    let started = Wall(now.0 - 60_000);
+    let fresh = |at: u64| {
+        let headers = central.sign(Wall(at), SUBJECT, None, b"{}", true);
+        let proof = ship.verify(SUBJECT, headers.as_ref(), b"{}", now).unwrap();
+        ship.fresh(&proof, now, started).map_err(|refusal| match refusal {
+            Refusal::Stale { name, why } => (name.to_string(), why),
+            other => panic!("{other}"),
+        })
+    };
+    let stale = |why| Err(("central".to_owned(), why));
+    assert_eq!(fresh(now.0), Ok(()));
+    assert_eq!(fresh(now.0), stale(Stale::Seen));
+    assert_eq!(fresh(now.0 - 60_001), stale(Stale::BeforeStart));
+    assert_eq!(fresh(now.0 - 400_000), stale(Stale::Old(Duration::from_secs(400))));
+    assert_eq!(fresh(now.0 + 400_000), stale(Stale::Future(Duration::from_secs(400))));
+}
+
+#[test]
+fn without_an_identity_commands_of_others_are_refused_and_its_own_are_not() {
+    let name = |text: &str| NodeName::new(text).unwrap();
+    let ship = Trust::closed(name("ship1"), name("central")).unwrap();
+    let proof = ship.verify(SUBJECT, None, b"{}", wall()).unwrap();
+    let central = ship.sender(&proof, "central").unwrap();
+    assert!(ship.refusal(&central, Kind::CommandAck).unwrap().contains("--insecure"));
+    assert!(ship.refusal(&central, Kind::CommandNack).is_some());
+    assert!(ship.refusal(&central, Kind::EventAck).is_none());
+    assert_eq!(ship.sender(&proof, "ship1"), Err(Refusal::Impostor), "anybody could say so");
+    let own = send(&ship, false);
+    let proof = ship.verify(SUBJECT, own.as_ref(), b"{}", wall()).unwrap();
+    assert!(ship.refusal(&ship.sender(&proof, "ship1").unwrap(), Kind::CommandAck).is_none());
+    assert!(ship.sign(wall(), "ship2.CommandACK.X", None, b"", true).is_none(), "nobody else could read it");
+    let last_process = Trust::closed(name("ship1"), name("central")).unwrap();
+    let proof = last_process.verify(SUBJECT, own.as_ref(), b"{}", wall()).unwrap();
+    assert_eq!(last_process.sender(&proof, "ship1"), Err(Refusal::Impostor));
+}
+
+#[test]
+fn an_open_node_believes_everybody_and_signs_nothing() {
+    let name = |text: &str| NodeName::new(text).unwrap();
+    let ship = Trust::open(name("ship1"), name("central"));
+    assert!(send(&ship, true).is_none());
+    let proof = ship.verify(SUBJECT, None, b"{}", wall()).unwrap();
+    let central = ship.sender(&proof, "central").unwrap();
+    assert_eq!((central.role, ship.refusal(&central, Kind::CommandAck)), (Role::Central, None));
+    assert_eq!(ship.fresh(&proof, wall(), wall()), Ok(()));
+}
