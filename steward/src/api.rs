@@ -32,8 +32,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -56,8 +57,11 @@ pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The largest body of a request that names a process, in bytes.
 const NAME_BODY_BYTES_MAX: usize = 4096;
 
-/// All request bodies that are read at the same time, in KiB; more wait.
+/// All request bodies that are read at the same time, in KiB; more wait. Bodies up to [`SMALL_BODY_BYTES_MAX`] do not count.
 const BODIES_KIB_MAX: usize = 128 * 1024;
+
+/// A body of so many bytes never waits for others: whoever announces large ones and sends nothing holds up no ordinary message.
+const SMALL_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a request body may take.
 const BODY_LIMIT: Duration = Duration::from_secs(60);
@@ -66,7 +70,8 @@ const BODY_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the socket allows.
-const LIMITS: serve::Limits = serve::Limits { connections: 256, idle: Duration::from_secs(60) };
+const LIMITS: serve::Limits =
+    serve::Limits { connections: 256, idle: Duration::from_secs(60), stall: Duration::from_secs(60) };
 
 /// This node, as `GET /v1/info` shows it. Field names are a public interface: add, never rename.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -155,16 +160,35 @@ impl Api {
             .route("/v1/messages/{id}/{stream}", get(messages::output))
             .route("/v1/nodes", get(nodes))
             .route("/v1/ps", get(processes::list))
-            .route("/v1/ps/stop", post(processes::stop).layer(DefaultBodyLimit::max(NAME_BODY_BYTES_MAX)))
-            .route("/v1/ps/start", post(processes::start).layer(DefaultBodyLimit::max(NAME_BODY_BYTES_MAX)))
+            .route("/v1/ps/stop", post(processes::stop))
+            .route("/v1/ps/start", post(processes::start))
             .route("/v1/errors", get(errors::list))
             .route("/v1/rules", get(rules::view))
             .route("/v1/rules/try", post(rules::try_out))
             .route("/v1/info", get(info_view))
             .fallback(messages::unknown)
-            .layer(DefaultBodyLimit::disable())
             .with_state(Arc::new(shared))
     }
+}
+
+/// The body of a request, of at most so many bytes.
+async fn body(request: Request, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let text = format!("the request has more than {bytes_max} bytes; send less at once");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+    };
+    if length(&request).is_some_and(|length| length > bytes_max) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(request.into_body(), bytes_max)).await {
+        Ok(body) => body.map_err(|_| too_large()),
+        Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the request did not come to its end")),
+    }
+}
+
+/// How long the body of a request is, as far as it says so.
+fn length(request: &Request) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 async fn nodes(State(api): State<Shared>) -> Result<Json<Vec<NodeView>>, ApiError> {

@@ -31,7 +31,8 @@ use crate::supervise::Supervisor;
 const METHODS_MAX: usize = 100;
 
 /// What is served to whoever asks.
-const LIMITS: serve::Limits = serve::Limits { connections: 32, idle: Duration::from_secs(10) };
+const LIMITS: serve::Limits =
+    serve::Limits { connections: 32, idle: Duration::from_secs(10), stall: Duration::from_secs(10) };
 
 /// Which way a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

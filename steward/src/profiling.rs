@@ -27,7 +27,8 @@ const FREQUENCY_HERTZ: i32 = 99;
 /// The default and the longest profile, in seconds.
 const SECONDS: (u64, u64) = (30, 300);
 
-const LIMITS: serve::Limits = serve::Limits { connections: 8, idle: Duration::from_secs(30) };
+const LIMITS: serve::Limits =
+    serve::Limits { connections: 8, idle: Duration::from_secs(30), stall: Duration::from_secs(30) };
 
 const HELP: &str = "CPU profiles of this steward node.\n\n\
     /debug/pprof/profile?seconds=30   what the CPU is used for in the next 30 seconds (at most 300)\n\n\

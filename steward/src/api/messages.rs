@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{ApiError, BODY_BYTES_MAX, BODY_LIMIT, LOOK_AGAIN, Shared};
+use super::{ApiError, BODY_BYTES_MAX, LOOK_AGAIN, SMALL_BODY_BYTES_MAX, Shared, body, length};
 use crate::blobs::Owner;
 use crate::engine::{EngineError, Filter, Input};
 use crate::intake::MessageInput;
@@ -43,30 +43,16 @@ pub(super) struct Accepted {
 
 /// `POST /v1/messages`: an array of messages, or one.
 pub(super) async fn send(State(api): State<Shared>, request: Request) -> Result<Json<Accepted>, ApiError> {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let length: usize = length.unwrap_or(BODY_BYTES_MAX);
-    if length > BODY_BYTES_MAX {
-        return Err(too_large());
-    }
+    let length = length(&request).unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
     // The bodies of all requests together have a limit as well.
-    let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
+    let kib = if length <= SMALL_BODY_BYTES_MAX { 0 } else { u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX) };
     let room = api.bodies_kib.acquire_many(kib).await.map_err(|_| ApiError::from(EngineError::Stopping))?;
-    let body = tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX));
-    let body = match body.await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => return Err(too_large()),
-        Err(_) => return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the request did not come to its end")),
-    };
+    let body = body(request, BODY_BYTES_MAX).await?;
     let inputs = read(&body)?;
     drop(body);
     let ids = api.intake.submit_read(inputs).await?;
     drop(room);
     Ok(Json(Accepted { ids: ids.iter().map(MessageId::to_string).collect() }))
-}
-
-fn too_large() -> ApiError {
-    let text = format!("the request has more than {BODY_BYTES_MAX} bytes; send the messages in several requests");
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, text)
 }
 
 fn read(body: &[u8]) -> Result<Vec<Result<MessageInput, String>>, ApiError> {

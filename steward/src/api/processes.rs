@@ -1,12 +1,11 @@
 //! What the API says and does about the node's processes.
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, Shared};
+use super::{ApiError, NAME_BODY_BYTES_MAX, Shared, body};
 use crate::supervise::Whence;
 use crate::view::ProcessView;
 
@@ -24,17 +23,17 @@ pub(super) async fn list(State(api): State<Shared>) -> Result<Json<Vec<ProcessVi
 }
 
 /// `POST /v1/ps/stop`: stops a task; the answer is how it is then.
-pub(super) async fn stop(State(api): State<Shared>, body: Bytes) -> Result<Json<ProcessView>, ApiError> {
-    Ok(Json(api.processes.stop(&named(&body)?, Whence::Here).await?))
+pub(super) async fn stop(State(api): State<Shared>, request: Request) -> Result<Json<ProcessView>, ApiError> {
+    Ok(Json(api.processes.stop(&named(request).await?, Whence::Here).await?))
 }
 
 /// `POST /v1/ps/start`: starts a task; the answer is how it is then.
-pub(super) async fn start(State(api): State<Shared>, body: Bytes) -> Result<Json<ProcessView>, ApiError> {
-    Ok(Json(api.processes.start(&named(&body)?).await?))
+pub(super) async fn start(State(api): State<Shared>, request: Request) -> Result<Json<ProcessView>, ApiError> {
+    Ok(Json(api.processes.start(&named(request).await?).await?))
 }
 
-fn named(body: &[u8]) -> Result<String, ApiError> {
-    let named: Named = serde_json::from_slice(body)
+async fn named(request: Request) -> Result<String, ApiError> {
+    let named: Named = serde_json::from_slice(&body(request, NAME_BODY_BYTES_MAX).await?)
         .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, format!("the request names no process: {error}")))?;
     Ok(named.name)
 }

@@ -1,5 +1,6 @@
 //! Nonsense from every side: the node lives, and goes on working (L8, L9, L11, L15).
 
+mod http;
 mod links;
 
 use std::time::Duration;
