@@ -47,6 +47,12 @@ fn outside(fleet: &Fleet, ran: &str) -> PathBuf {
     outside
 }
 
+/// Each is in the other's place, in one step: the node makes anew what is missing.
+fn exchange(one: &Path, other: &Path) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+}
+
 /// Uses every file of its directory that a node has.
 fn busy(ship1: &Node<'_>) {
     for message in [
@@ -129,9 +135,8 @@ fn no_link_that_comes_later_leads_out_either() {
     busy(&ship1);
     let before = look(&outside);
     for name in ["rejected", "blobs", "textlogging.log", "inmsg.txt"] {
-        let path = ship1.dir().join(name);
-        fs::rename(&path, fleet.dir().join(name)).unwrap();
-        symlink(outside.join(if name.contains('.') { "file" } else { "folder" }), &path).unwrap();
+        symlink(outside.join(if name.contains('.') { "file" } else { "folder" }), fleet.dir().join(name)).unwrap();
+        exchange(&fleet.dir().join(name), &ship1.dir().join(name));
     }
     let refused = ship1.send_and_wait(&event("ship1", "TextLogging", &["another line"]));
     assert!(refused["state"] == "failed" && refused["reason"].as_str().unwrap().contains("is a link"), "{refused}");
@@ -141,8 +146,7 @@ fn no_link_that_comes_later_leads_out_either() {
     assert_eq!(look(&outside), before);
     assert!(ran.lines().is_empty());
     for name in ["rejected", "blobs", "textlogging.log", "inmsg.txt"] {
-        fs::remove_file(ship1.dir().join(name)).unwrap();
-        fs::rename(fleet.dir().join(name), ship1.dir().join(name)).unwrap();
+        exchange(&fleet.dir().join(name), &ship1.dir().join(name));
     }
     still_works(&central, &ship1);
     let logged = ship1.send_and_wait(&event("ship1", "TextLogging", &["the last line"]));
