@@ -142,7 +142,7 @@ impl Api {
     pub(crate) async fn run(self, end: CancellationToken) -> anyhow::Result<()> {
         let (socket, listener) = socket::listen(&self.dir).await?;
         let supervisor = self.supervisor.clone();
-        serve::serve(listener, self.router(), LIMITS, "api connection", &supervisor, end).await;
+        serve::serve(socket::OfOurs(listener), self.router(), LIMITS, "api connection", &supervisor, end).await;
         drop(socket);
         Ok(())
     }

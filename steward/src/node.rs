@@ -26,6 +26,7 @@ use crate::broker::NameCheck;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Input;
+use crate::security::private_memory;
 use crate::troubles::Troubles;
 use assemble::Parts;
 
@@ -56,6 +57,7 @@ pub(crate) fn run(mut config: Config) -> anyhow::Result<()> {
     let troubles = Troubles::new(Clock::start());
     crate::logging::start(&config.log, troubles.clone())?;
     config.node.dir = settle(&config.node.dir)?;
+    private_memory::for_node(&config.node.dir);
     // Tasks share one thread: none of them computes for long, the engine has a thread to itself, and what blocks has its
     // own. More threads would pass work around more than do it.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();

@@ -33,4 +33,5 @@ pub(crate) mod known;
 pub(crate) mod trust;
 
 pub(crate) mod admission;
+pub(crate) mod private_memory;
 pub(crate) mod rules;

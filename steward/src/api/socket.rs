@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use axum::serve::Listener;
+use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::client::{SOCKET as NAME, socket_path};
@@ -63,6 +65,37 @@ async fn answers(dir: &Path) -> io::Result<bool> {
             _ => Err(error),
         },
     }
+}
+
+/// Connections of the user who runs the node, and of root. The socket's mode keeps others out; this keeps them out where
+/// somebody has changed it.
+#[derive(Debug)]
+pub(crate) struct OfOurs(pub(crate) UnixListener);
+
+impl Listener for OfOurs {
+    type Io = UnixStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.0).await;
+            match stream.peer_cred() {
+                Ok(peer) if is_ours(peer.uid()) => return (stream, address),
+                Ok(peer) => {
+                    tracing::warn!(uid = peer.uid(), "another user is at the node's socket, and is turned away")
+                }
+                Err(error) => tracing::debug!(%error, "whoever is at the node's socket can't be told"),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+fn is_ours(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
 impl Drop for Socket {

@@ -1,7 +1,9 @@
 //! Rules on real nodes (R13): what a file lets in, within which limits, and what becomes of a file that is bad.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -187,4 +189,29 @@ fn a_rule_runs_a_command_as_another_user() {
     eventually("they hold", || ship1.cli(&["rules", "show"]).stdout.contains("no-such-user").then_some(()));
     let message = central.send_and_wait(&argv("ship1", &["id"]));
     assert!(message["state"] == "refused" && message["reason"].as_str().unwrap().contains("/etc/passwd"), "{message}");
+}
+
+/// The socket is for the user who runs the node and for root, whatever its mode says.
+#[test]
+fn another_user_is_turned_away_at_the_socket() {
+    const TEST: &str = "rules::another_user_is_turned_away_at_the_socket";
+    if !rustix::process::geteuid().is_root() {
+        return skipped(TEST, "only root can try something as somebody else");
+    }
+    let fleet = Fleet::new();
+    let ship1 = fleet.node("ship1");
+    for path in [fleet.dir(), ship1.dir(), &ship1.dir().join("steward.sock")] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let connect = "import socket,sys,os;os.setuid(65534);s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);\
+                   s.sendall(b'GET /v1/info HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n');print(len(s.recv(9)))";
+    let socket = ship1.dir().join("steward.sock");
+    let Ok(ran) = Command::new("python3").args(["-c", connect]).arg(&socket).output() else {
+        return skipped(TEST, "there is no python3 here");
+    };
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    // Turned away is the end of the connection, without a word.
+    assert!(out.trim() == "0" || err.contains("ConnectionReset") || err.contains("BrokenPipe"), "{out}{err}");
+    assert!(ship1.log().contains("65534"));
+    assert!(ship1.answers());
 }
