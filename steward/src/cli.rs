@@ -5,6 +5,7 @@
 //! only look read its store where no node runs.
 
 mod argv;
+mod audit;
 mod bench;
 mod cancel;
 mod completions;
@@ -54,6 +55,7 @@ const VERBS: &[Entry] = &[
     entry::<control::StartProcess>(),
     entry::<errors::Errors>(),
     entry::<rules::Rules>(),
+    entry::<audit::Audit>(),
     entry::<replay::Replay>(),
     entry::<demo::Demo>(),
     entry::<bench::Bench>(),

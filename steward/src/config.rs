@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use protocol::name::{MethodName, NodeName};
 
+use crate::audit;
 pub(crate) use broker::BrokerConfig;
 use options as o;
 use sources::{ConfigError, Sources};
@@ -85,6 +86,8 @@ pub(crate) struct MethodsConfig {
     pub(crate) max_output: u64,
     /// What is taken beside commands from central and events from everybody.
     pub(crate) allow: Vec<AllowRule>,
+    /// What is written down of it.
+    pub(crate) audit: audit::Settings,
 }
 
 /// `FROM:METHOD`; `None` is `*`, any.
@@ -194,6 +197,10 @@ impl Config {
             methods: MethodsConfig {
                 max_output: sources.one(&o::MAX_OUTPUT, units::size)?,
                 allow: sources.many(&o::ALLOW, allow_rule)?,
+                audit: audit::Settings {
+                    scope: sources.one(&o::AUDIT, audit_scope)?,
+                    data: sources.one(&o::AUDIT_DATA, audit_data)?,
+                },
             },
             store: StoreConfig {
                 keep: sources.one(&o::KEEP, units::duration_or_none)?,
@@ -292,6 +299,23 @@ fn listen(text: &str, host: Option<&str>) -> Result<Option<ListenAddress>, Strin
     };
     let port = port.parse().map_err(|_| shape())?;
     Ok(Some(ListenAddress { host: host.map(str::to_owned), port }))
+}
+
+fn audit_scope(text: &str) -> Result<audit::Scope, String> {
+    match text {
+        "commands" => Ok(audit::Scope::Commands),
+        "all" => Ok(audit::Scope::All),
+        "none" => Ok(audit::Scope::Nothing),
+        _ => Err("must be commands, all or none".to_owned()),
+    }
+}
+
+fn audit_data(text: &str) -> Result<audit::DataForm, String> {
+    match text {
+        "full" => Ok(audit::DataForm::Full),
+        "hash" => Ok(audit::DataForm::Hash),
+        _ => Err("must be full or hash".to_owned()),
+    }
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use protocol::time::Wall;
 use serde::Serialize;
 
+use crate::audit::Head;
 use crate::clock;
 use crate::metrics::disk_free_bytes;
 use crate::view::ProcessView;
@@ -70,6 +71,9 @@ struct Now<'a> {
     /// Absent while all is well.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     resting: Vec<Resting<'a>>,
+    /// The last line of the audit log, so that others can tell whether lines are cut off later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<Head>,
 }
 
 impl Hello {
@@ -90,7 +94,7 @@ impl Hello {
     }
 
     /// What it says at this moment, as JSON text. `resting` are the parts of the node that do not run.
-    pub(crate) fn text(&self, queues: Queues, resting: &[ProcessView]) -> Arc<str> {
+    pub(crate) fn text(&self, queues: Queues, resting: &[ProcessView], audit: Option<Head>) -> Arc<str> {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let now = Now {
             hello: self,
@@ -100,6 +104,7 @@ impl Hello {
             memory_available_bytes: meminfo(&memory, "MemAvailable:"),
             queues,
             resting: resting.iter().map(resting_part).collect(),
+            audit,
         };
         serde_json::to_string(&now).unwrap_or_else(|_| "{}".to_owned()).into()
     }
@@ -139,7 +144,7 @@ mod tests {
     fn a_hello_says_who_where_and_how() {
         let labels = [("region".to_owned(), "north".to_owned())].into();
         let hello = Hello::new("ship1", &std::env::temp_dir(), Wall(0), labels);
-        let text = hello.text(Queues { outbox: 3, ..Queues::default() }, &[]);
+        let text = hello.text(Queues { outbox: 3, ..Queues::default() }, &[], None);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["node"], "ship1");
         assert_eq!(value["labels"]["region"], "north");
@@ -163,7 +168,7 @@ mod tests {
             restarts: 2,
             note: Some("船\u{1}".repeat(10_000)),
         };
-        let text = hello.text(Queues::default(), &vec![down; 20]);
+        let text = hello.text(Queues::default(), &vec![down; 20], Some(Head { n: u64::MAX, hash: "0".repeat(64) }));
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&value["resting"][0]["task"], &value["resting"][0]["state"]), (&"api".into(), &"down".into()));
         assert!(text.len() < crate::broker::wire::INFO_BYTES_MAX, "{}", text.len());

@@ -20,6 +20,8 @@ mod blobs;
 
 mod message_log;
 
+mod audit;
+
 mod broker;
 
 mod security;

@@ -20,10 +20,11 @@ use std::path::{Path, PathBuf};
 
 use protocol::message::{Message, MessageId};
 use protocol::outcome::Outcome;
-use protocol::step::Write;
+use protocol::step::{Report, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::audit::Audit;
 use crate::clock::rfc3339;
 use crate::intake::MessageInput;
 use crate::own_file;
@@ -56,6 +57,8 @@ pub(crate) struct MessageLog {
     bytes_max: u64,
     /// Whether it could not be written the last time.
     is_failing: bool,
+    /// Takes down the same, for others to check.
+    audit: Option<Audit>,
 }
 
 #[derive(Serialize)]
@@ -97,12 +100,27 @@ impl MessageLog {
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let (file, len, is_torn) = open_end(dir)?;
         let (dir, buffer) = (dir.to_owned(), Vec::new());
-        Ok(Self { dir, file, len, is_torn, buffer, bytes_max: FILE_BYTES_MAX, is_failing: false })
+        Ok(Self { dir, file, len, is_torn, buffer, bytes_max: FILE_BYTES_MAX, is_failing: false, audit: None })
+    }
+
+    /// With an audit log beside it.
+    pub(crate) fn beside(self, audit: Audit) -> Self {
+        Self { audit: Some(audit), ..self }
+    }
+
+    /// What was reported, for the audit log alone.
+    pub(crate) fn report(&self, report: &Report) {
+        if let Some(audit) = &self.audit {
+            audit.report(report);
+        }
     }
 
     /// The same as [`MessageLog::append`] for whoever goes on without it: that it can't be written is an error once, not
     /// with each message.
     pub(crate) fn add(&mut self, writes: &[Write]) {
+        if let Some(audit) = &self.audit {
+            audit.writes(writes);
+        }
         let failed = self.append(writes).err();
         match &failed {
             Some(error) if !self.is_failing => {

@@ -101,6 +101,8 @@ pub(crate) struct Sample {
     pub(crate) errors: (u64, u64),
     /// The rules that hold, and how often they have refused something.
     pub(crate) rules: (RulesView, u64),
+    /// Lines of the audit log that were written, and that were lost.
+    pub(crate) audit: (u64, u64),
 }
 
 impl Sample {

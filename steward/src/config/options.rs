@@ -240,6 +240,22 @@ pub(crate) const MAX_OUTPUT: Opt = Opt {
     help: "How much output of a command to keep, both streams together; what is beyond is dropped and marked as cut",
     takes: Takes::One,
 };
+pub(crate) const AUDIT: Opt = Opt {
+    name: "audit",
+    value: "WHAT",
+    default: "commands",
+    group: METHODS_GROUP,
+    help: "What the audit log (audit.jsonl) holds: commands and all refusals, all (events too), or none",
+    takes: Takes::One,
+};
+pub(crate) const AUDIT_DATA: Opt = Opt {
+    name: "auditData",
+    value: "FORM",
+    default: "full",
+    group: METHODS_GROUP,
+    help: "How the audit log holds the data of messages: full, or hash where it may hold secrets",
+    takes: Takes::One,
+};
 pub(crate) const KEEP: Opt = Opt {
     name: "keep",
     value: "DURATION",
@@ -343,6 +359,8 @@ pub(crate) const ALL: &[&Opt] = &[
     &DEFAULT_METHOD_TIMEOUT,
     &ALLOW,
     &MAX_OUTPUT,
+    &AUDIT,
+    &AUDIT_DATA,
     &KEEP,
     &KEEP_SIZE,
     &MAX_OUTSTANDING,

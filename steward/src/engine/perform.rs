@@ -61,6 +61,7 @@ impl Engine {
                 Effect::Report(report) => {
                     self.stats.metrics.report(&report);
                     self.troubles.report(&report);
+                    self.log.report(&report);
                     // No listener is no error: reports are for whoever wants them.
                     if self.reports.send(Arc::new(report)).is_err() {
                         tracing::trace!("nobody listens to reports");

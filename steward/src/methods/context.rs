@@ -18,6 +18,7 @@ use super::capture::{Captured, Place};
 use super::ready::Permit;
 use super::runner::Ends;
 use super::{Ending, Guard, MethodError};
+use crate::audit::Audit;
 use crate::blobs::Blobs;
 use crate::clock;
 use crate::engine::{EngineHandle, Input};
@@ -32,6 +33,7 @@ pub(super) struct Host {
     pub(super) blobs: Blobs,
     pub(super) max_output: u64,
     pub(super) permit: Permit,
+    pub(super) audit: Audit,
     pub(super) started: Wall,
     pub(super) guard: Guard,
     pub(super) ends: mpsc::Sender<Ends>,

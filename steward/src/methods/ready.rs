@@ -1,5 +1,5 @@
-//! What comes before a run: the rules are asked once more, because they may have changed while a message waited, and the
-//! data is understood. What may not run or makes no sense is told, and does not run.
+//! What comes before a run: the rules are asked once more, because they may have changed while a message waited, the data
+//! is understood, and the audit log has its line. What may not run or makes no sense is told, and does not run.
 
 use std::sync::Arc;
 
@@ -34,6 +34,7 @@ pub(super) async fn ready<M: Method>(
         });
         match understood {
             Ok((next, grant)) => {
+                host.audit.started(&run.message, &grant).await;
                 limits = limits.and(grant.limits);
                 match &mut args {
                     None => args = Some(next),
@@ -41,7 +42,12 @@ pub(super) async fn ready<M: Method>(
                 }
                 able.push(run);
             }
-            Err((state, why)) => unable.push((run.ticket, Outcome::bare(state, Some(&why), clock::wall()))),
+            Err((state, why)) => {
+                if state == Final::Refused {
+                    host.audit.refused_late(&run.message, &why);
+                }
+                unable.push((run.ticket, Outcome::bare(state, Some(&why), clock::wall())));
+            }
         }
     }
     if recorded && !unable.is_empty() {

@@ -28,6 +28,7 @@ use super::context::{Batch, Host, MethodCtx, Stop, StopSwitch};
 use super::job_guard::{Guard, Program};
 use super::ready::{Permit, ready};
 use super::{Ending, Method, entry, error_log, text_logging};
+use crate::audit::Audit;
 use crate::blobs::Blobs;
 use crate::broker::LinkBoard;
 use crate::clock;
@@ -77,6 +78,8 @@ pub(crate) struct Setup {
     pub(crate) bodies: Bodies,
     /// How the link is.
     pub(crate) link: LinkBoard,
+    /// Where to write down what runs.
+    pub(crate) audit: Audit,
     /// Who says, just before it runs, whether a message may.
     pub(crate) permit: Permit,
     /// What the node accepts, for whoever asks how it is.
@@ -151,6 +154,7 @@ impl Runner {
             blobs: setup.blobs,
             max_output: setup.max_output,
             permit: setup.permit,
+            audit: setup.audit,
             started: setup.started,
             guard: Guard::new(),
             ends,
@@ -451,7 +455,10 @@ pub(super) async fn execute<M: Method>(host: &Arc<Host>, batch: Batch) {
     reach(Point::AfterRun);
     if !recorded {
         // Nobody waits for it, so nobody would ever hear of it.
-        able.iter().for_each(|run| unheard(run, &ending));
+        for run in &able {
+            host.audit.unrecorded(run, &ending);
+            unheard(run, &ending);
+        }
     } else if !ctx.reported {
         let outcome = ctx.outcome(ending);
         host.tell(able.iter().map(|run| (run.ticket, outcome.clone())).collect()).await;

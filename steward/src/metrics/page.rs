@@ -161,6 +161,8 @@ fn inside(page: &mut Page, metrics: &Metrics, sample: &Sample, here: &Here) {
     );
     page.gauge("rules", "Rules that hold", rules.rules as u64);
     page.counter("rules_refused", "What the rules have refused; what comes again counts again", *refused);
+    page.counter("audit_lines", "Lines of the audit log that were written", sample.audit.0);
+    page.counter("audit_lines_lost", "Lines of the audit log that there was no room for", sample.audit.1);
     page.gauge("disk_free_bytes", "Room in the file system of the node's directory", here.disk_free_bytes);
     page.gauge("memory_bytes", "Memory that the process holds", here.memory_bytes);
 }

@@ -19,6 +19,7 @@ use super::gate::Gate;
 use super::hellos::hellos;
 use super::{died, start_engine, trouble};
 use crate::api::{Api, InfoView};
+use crate::audit::Audit;
 use crate::blobs::Blobs;
 use crate::broker::{self, Access, Broker, LinkBoard, NameCheck, Wiring};
 use crate::clock::{self, Clock};
@@ -50,6 +51,7 @@ pub(super) struct Parts {
     pub(super) supervisor: Supervisor,
     pub(super) troubles: Troubles,
     pub(super) rules: Rules,
+    pub(super) audit: Audit,
     /// Ends what brings new messages in, before everything else.
     pub(super) intake_end: CancellationToken,
     pub(super) lock: DirLock,
@@ -114,7 +116,7 @@ pub(super) async fn assemble(
         node,
         store: opened.store,
         reader: opened.reader,
-        log: opened.log,
+        log: opened.log.beside(gate.audit.clone()),
         blobs: opened.blobs,
         retention: retention(config),
         dir: dir.to_owned(),
@@ -131,8 +133,9 @@ pub(super) async fn assemble(
     start_engine(dir, loop_, engine_ended.clone())?;
     died::tell(dir);
     let intake_end = supervisor.token().child_token();
-    let rules = gate.rules;
-    let parts = Parts { engine, engine_ended, broker, link, runner, supervisor, troubles, rules, intake_end, lock };
+    let (rules, audit) = (gate.rules, gate.audit);
+    let parts =
+        Parts { engine, engine_ended, broker, link, runner, supervisor, troubles, rules, audit, intake_end, lock };
     let intake = open_doors(config, &parts, clock);
     doors_for_tools(config, &parts, &stats);
     keep_reporting(config, &parts, intake)?;
@@ -224,7 +227,7 @@ fn doors_for_tools(config: &Config, parts: &Parts, stats: &Arc<EngineStats>) {
 fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> Sample + Send + Sync> {
     let (broker, runner, troubles, stats) =
         (parts.broker.clone(), parts.runner.clone(), parts.troubles.clone(), stats.clone());
-    let rules = parts.rules.clone();
+    let (rules, audit) = (parts.rules.clone(), parts.audit.clone());
     Arc::new(move || {
         let (queues, told) = (stats.queues(), troubles.counts());
         Sample {
@@ -236,6 +239,7 @@ fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> Sample + S
             methods_running: runner.counts().running,
             errors: (told.told, told.summed),
             rules: (rules.view(), rules.refused()),
+            audit: audit.counts(),
             ..Sample::default()
         }
         .with_link(broker.is_up(), broker.counters())
@@ -348,13 +352,13 @@ fn wiring(
     gate: &Gate,
 ) -> Wiring {
     let hello = Hello::new(config.node.name.as_str(), &config.node.dir, clock::wall(), config.node.labels.clone());
-    let (queues, tasks) = (stats.clone(), supervisor.clone());
+    let (queues, tasks, audit) = (stats.clone(), supervisor.clone(), gate.audit.clone());
     Wiring {
         engine: engine.clone(),
         effects,
         commits: stats.commits.clone(),
         judge: gate.judge(),
-        info: Arc::new(move || hello.text(queues.queues(), &tasks.resting())),
+        info: Arc::new(move || hello.text(queues.queues(), &tasks.resting(), audit.head())),
         clock,
         bulk,
         board: LinkBoard::default(),
@@ -379,6 +383,7 @@ fn setup(config: &Config, opened: &Opened, link: &LinkBoard, gate: &Gate) -> any
         guard: Some(methods::job_guard::Program::own()),
         bodies: Arc::new(read),
         link: link.clone(),
+        audit: gate.audit.clone(),
         permit: gate.permit(),
         rules: gate.rules.clone(),
     })

@@ -1,11 +1,12 @@
-//! What messages have to pass: the rules of this node, kept as their file says, and whoever asks them. It decides nothing
-//! itself.
+//! What messages have to pass: the rules of this node, kept as their file says, whoever asks them, and the audit log that
+//! remembers what they said. It decides nothing itself.
 
 use std::sync::Arc;
 
 use protocol::message::Message;
 use tokio::sync::Mutex;
 
+use crate::audit::{Audit, Writer};
 use crate::broker::Judge;
 use crate::config::Config;
 use crate::methods::Permit;
@@ -20,6 +21,8 @@ pub(super) struct Gate {
     admission: Admission,
     keeper: Arc<Mutex<Keeper>>,
     trust: Trust,
+    pub(super) audit: Audit,
+    writer: Arc<Writer>,
 }
 
 impl Gate {
@@ -28,10 +31,12 @@ impl Gate {
         let (node, central) = (config.node.name.clone(), config.node.central.clone());
         let rules = Rules::standard(node, central, config.methods.allow.clone());
         let keeper = Arc::new(Mutex::new(Keeper::open(&config.node.dir, rules.clone())));
-        Self { admission: Admission::new(rules.clone()), rules, keeper, trust }
+        let (audit, waiting) = Audit::new(config.node.name.clone(), config.methods.audit);
+        let writer = Writer::new(audit.clone(), config.node.dir.clone(), waiting);
+        Self { admission: Admission::new(rules.clone()), rules, keeper, trust, audit, writer }
     }
 
-    /// Follows the file of the rules until the node stops.
+    /// Follows the file of the rules and writes the audit log until the node stops.
     pub(super) fn keep(&self, supervisor: &Supervisor) {
         let keeper = Arc::clone(&self.keeper);
         let spec =
@@ -40,12 +45,19 @@ impl Gate {
             let keeper = Arc::clone(&keeper);
             async move { keeper.lock().await.run(end).await }
         });
+        let writer = Arc::clone(&self.writer);
+        let spec = Spec::new("audit log").stops(Stops::Never("nobody could tell afterwards who did what"));
+        supervisor.keep(spec, move |end| Arc::clone(&writer).run(end));
     }
 
     /// Judges what arrives.
     pub(super) fn judge(&self) -> Judge {
-        let admission = self.admission.clone();
-        Arc::new(move |sender, kind, method, body| admission.judge(sender, kind, method, body))
+        let (admission, audit) = (self.admission.clone(), self.audit.clone());
+        Arc::new(move |sender, kind, method, body| {
+            let verdict = admission.judge(sender, kind, method, body);
+            audit.judged(&sender.name, kind, method, body, &verdict);
+            verdict
+        })
     }
 
     /// Says of what is about to run whether it still may.
@@ -53,6 +65,12 @@ impl Gate {
         let (admission, trust) = (self.admission.clone(), self.trust.clone());
         Arc::new(move |message: &Message, data: &[String]| {
             let sender = trust.who_is(&message.from);
+            // Taken back while it waited: its key is believed no more, so nothing of it runs any more either.
+            if let (Some(revocations), Some(key)) = (trust.revocations(), &sender.key)
+                && revocations.has(key)
+            {
+                return Err(format!("the key of {} was revoked", sender.name));
+            }
             admission.permit(&sender, message.kind, &message.method, Some(data))
         })
     }

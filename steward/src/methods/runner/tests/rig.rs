@@ -43,6 +43,11 @@ impl Rig {
             guard: None,
             bodies: Arc::new(|_| None),
             link: LinkBoard::default(),
+            audit: crate::audit::Audit::new(
+                NodeName::new("ship1").unwrap(),
+                crate::audit::Settings { scope: crate::audit::Scope::Nothing, data: crate::audit::DataForm::Full },
+            )
+            .0,
             permit: Arc::new(|_, _| Ok(crate::security::rules::Grant::default())),
             rules: crate::security::rules::Rules::standard(
                 NodeName::new("ship1").unwrap(),

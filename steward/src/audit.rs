@@ -1,0 +1,353 @@
+//! The audit log, `audit.jsonl` in the node's directory: who sent what to whom, what the receiver decided and by which
+//! rule, and how it ended. Both sides write it. Each line holds the hash of the one before, so that none can be
+//! altered or taken out without being missed (`steward audit verify`); whoever can write the file can still cut lines off its
+//! end, or write all of it anew. The hello carries the hash of the last line, so that other nodes know better.
+//!
+//! ```json
+//! {"n":7,"at":"2026-11-22T10:42:00.000Z","event":"started","id":"0193…","from":"central","to":"ship1","type":"CommandACK",
+//!  "method":"ShellCommand","data":["df","-h"],"rule":"disk looks","prev":"5f3c…","hash":"90aa…"}
+//! ```
+//! | event | on | says |
+//! | --- | --- | --- |
+//! | `sent` | the sender | a message was accepted here, and goes out |
+//! | `result` | the sender | how it ended |
+//! | `accepted` | the receiver | the rules let it in |
+//! | `refused` | the receiver | they did not, when it came or when its turn came |
+//! | `started` | the receiver | it is about to run: by which rule, as which user |
+//! | `ended` | the receiver | how it ended |
+//! | `start` | both | a process of the node began to write |
+//! | `lost`, `summed` | both | so many lines are not here: no room for them, or too many refusals |
+//!
+//! Commands and refusals are written, or everything (`--audit`). `started` is in the file before anything runs; all other lines
+//! are handed over and written a moment later, so the engine never waits for them.
+
+mod chain;
+mod line;
+mod read;
+mod writer;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use protocol::event::Verdict;
+use protocol::message::{Kind, Message, MessageId};
+use protocol::name::{Lane, MethodName, NodeName};
+use protocol::outcome::{Final, Outcome};
+use protocol::step::{InState, Report, Run, Write};
+use protocol::time::Wall;
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use line::LineView;
+pub(crate) use read::{lines, verify};
+pub(crate) use writer::Writer;
+
+use crate::clock;
+use crate::methods::Ending;
+use crate::security::rules::Grant;
+
+/// Lines that may wait for the writer; further ones are lost, and counted.
+const QUEUE_MAX: usize = 8192;
+
+/// Bytes of a message's data that are written as they are; of what is longer, so many and the hash of all.
+const DATA_BYTES_MAX: usize = 8 * 1024;
+
+/// How long a run waits for its line to be written.
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Bytes of a reason.
+const REASON_BYTES_MAX: usize = 1000;
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Nothing.
+    Nothing,
+    /// Commands, and whatever is refused.
+    Commands,
+    /// Events too.
+    All,
+}
+
+/// How data is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DataForm {
+    /// As it is.
+    Full,
+    /// As its hash: whoever knows the data can tell that it was this, and nobody else what it was.
+    Hash,
+}
+
+/// What to write, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// What.
+    pub(crate) scope: Scope,
+    /// How.
+    pub(crate) data: DataForm,
+}
+
+/// One line, before it has its place in the chain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Record {
+    at: Wall,
+    event: &'static str,
+    id: Option<MessageId>,
+    from: Option<NodeName>,
+    to: Option<NodeName>,
+    kind: Option<Kind>,
+    method: Option<MethodName>,
+    data: Option<Data>,
+    rule: Option<Arc<str>>,
+    user: Option<Arc<str>>,
+    state: Option<Final>,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    reason: Option<Arc<str>>,
+    count: Option<u64>,
+}
+
+/// The data of a message, within its limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Data {
+    /// The JSON text of an array, whole.
+    Whole(Arc<str>),
+    /// The hash of that text, its length, and its beginning where that may be shown.
+    Hash([u8; 32], usize, Option<String>),
+}
+
+/// What the last line is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Head {
+    /// Its number.
+    pub(crate) n: u64,
+    /// Its hash.
+    pub(crate) hash: String,
+}
+
+/// Where lines go. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Audit {
+    node: NodeName,
+    settings: Settings,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: mpsc::Sender<Entry>,
+    /// Lines that found the queue full, and are not told to the writer.
+    lost: AtomicU64,
+    /// All that were lost.
+    lost_in_all: AtomicU64,
+    written: AtomicU64,
+    head: Mutex<Head>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: Record,
+    /// Who waits until it is written, if anybody does.
+    written: Option<oneshot::Sender<()>>,
+}
+
+impl Audit {
+    /// For `node`. The receiver is for the [`Writer`].
+    pub(crate) fn new(node: NodeName, settings: Settings) -> (Self, Waiting) {
+        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let (lost, lost_in_all, written, head) =
+            (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
+        let shared = Arc::new(Shared { queue, lost, lost_in_all, written, head });
+        (Self { node, settings, shared }, Waiting(waiting))
+    }
+
+    /// Takes down what these writes accept. Never waits.
+    pub(crate) fn writes(&self, writes: &[Write]) {
+        for write in writes {
+            match write {
+                Write::Submit { message, .. } if self.wants(message.kind) => self.add(self.about("sent", message)),
+                Write::Accept(row) => match &row.state {
+                    InState::Finished(outcome) if outcome.state == Final::Refused => {
+                        self.add(Record { reason: reason(outcome), ..self.about("refused", &row.message) });
+                    }
+                    InState::Stored if self.wants(row.message.kind) => self.add(self.about("accepted", &row.message)),
+                    InState::Stored | InState::Running(_) | InState::Finished(_) => {}
+                },
+                Write::Submit { .. }
+                | Write::Progress { .. }
+                | Write::CancelWanted(_)
+                | Write::End { .. }
+                | Write::OutLane(_)
+                | Write::Peer(_)
+                | Write::Started { .. }
+                | Write::Ended { .. }
+                | Write::Forget(_)
+                | Write::InLane(_)
+                | Write::DropInLane { .. } => {}
+            }
+        }
+    }
+
+    /// Takes down how messages have ended. Never waits.
+    pub(crate) fn report(&self, report: &Report) {
+        match report {
+            Report::Out { id, lane, outcome: Some(outcome), .. } if self.wants(lane.kind) => {
+                let (from, to) = (self.node.clone(), lane.peer.clone());
+                self.add(end("result", *id, lane, outcome, from, to));
+            }
+            // What was refused has its line already, with what it was.
+            Report::In { outcome, .. } if outcome.state == Final::Refused && outcome.started.is_none() => {}
+            Report::In { id, lane, outcome } if self.wants(lane.kind) => {
+                let (from, to) = (lane.peer.clone(), self.node.clone());
+                self.add(end("ended", *id, lane, outcome, from, to));
+            }
+            Report::Out { .. }
+            | Report::In { .. }
+            | Report::Presence { .. }
+            | Report::Conflict { .. }
+            | Report::StoreLost { .. }
+            | Report::Dropped { .. } => {}
+        }
+    }
+
+    /// Takes down that a message without a record (NACK types) was refused as it came; nothing else remembers it.
+    pub(crate) fn judged(&self, from: &NodeName, kind: Kind, method: &MethodName, body: &str, verdict: &Verdict) {
+        if let Verdict::Refuse(why) = verdict
+            && !kind.wants_ack()
+        {
+            let data = self.data(&Arc::from(body));
+            let (from, to) = (Some(from.clone()), Some(self.node.clone()));
+            let (kind, method, reason) = (Some(kind), Some(method.clone()), Some(Arc::clone(why)));
+            self.add(Record {
+                at: clock::wall(),
+                event: "refused",
+                from,
+                to,
+                kind,
+                method,
+                data,
+                reason,
+                ..Record::default()
+            });
+        }
+    }
+
+    /// Takes down that a message was refused when its turn came.
+    pub(crate) fn refused_late(&self, message: &Message, why: &str) {
+        self.add(Record { reason: Some(cut(why)), ..self.about("refused", message) });
+    }
+
+    /// Takes down that a message is about to run; returns once that is in the file, or after [`WRITE_LIMIT`]: a log that
+    /// can't be written is told as an error, and is no reason to leave a node without commands.
+    pub(crate) async fn started(&self, message: &Message, grant: &Grant) {
+        if !self.wants(message.kind) {
+            return;
+        }
+        let (rule, user) = (Some(Arc::clone(&grant.rule)), grant.limits.user.clone());
+        let record = Record { rule, user, ..self.about("started", message) };
+        let (written, answer) = oneshot::channel();
+        match self.shared.queue.try_send(Entry { record, written: Some(written) }) {
+            // Without an answer the writer has ended with the node.
+            Ok(()) => drop(tokio::time::timeout(WRITE_LIMIT, answer).await),
+            Err(_) => drop(self.shared.lost.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// Takes down how a message without a record ended.
+    pub(crate) fn unrecorded(&self, run: &Run, ending: &Ending) {
+        if self.wants(run.message.kind) {
+            let (exit_code, signal) = (ending.exit_code, ending.signal);
+            let (state, reason) = (Some(ending.state), ending.reason.as_deref().map(cut));
+            self.add(Record { state, reason, exit_code, signal, data: None, ..self.about("ended", &run.message) });
+        }
+    }
+
+    /// Lines that were written since the start, and those that were lost.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.shared.written.load(Ordering::Relaxed), self.shared.lost_in_all.load(Ordering::Relaxed))
+    }
+
+    /// The last line; none where nothing is written.
+    pub(crate) fn head(&self) -> Option<Head> {
+        let head = self.shared.head.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (head.n > 0).then_some(head)
+    }
+
+    fn wants(&self, kind: Kind) -> bool {
+        match self.settings.scope {
+            Scope::Nothing => false,
+            Scope::Commands => kind.is_command(),
+            Scope::All => true,
+        }
+    }
+
+    fn about(&self, event: &'static str, message: &Message) -> Record {
+        Record {
+            at: clock::wall(),
+            event,
+            id: Some(message.id),
+            from: Some(message.from.clone()),
+            to: Some(message.to.clone()),
+            kind: Some(message.kind),
+            method: Some(message.method.clone()),
+            data: self.data(&message.body),
+            ..Record::default()
+        }
+    }
+
+    fn data(&self, body: &Arc<str>) -> Option<Data> {
+        let hash = || *blake3::hash(body.as_bytes()).as_bytes();
+        Some(match self.settings.data {
+            DataForm::Hash => Data::Hash(hash(), body.len(), None),
+            DataForm::Full if body.len() <= DATA_BYTES_MAX => Data::Whole(Arc::clone(body)),
+            DataForm::Full => Data::Hash(hash(), body.len(), Some(beginning(body, DATA_BYTES_MAX).to_owned())),
+        })
+    }
+
+    fn add(&self, record: Record) {
+        if self.settings.scope == Scope::Nothing {
+            return;
+        }
+        if self.shared.queue.try_send(Entry { record, written: None }).is_err() {
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What waits for the writer.
+#[derive(Debug)]
+pub(crate) struct Waiting(mpsc::Receiver<Entry>);
+
+fn end(event: &'static str, id: MessageId, lane: &Lane, outcome: &Outcome, from: NodeName, to: NodeName) -> Record {
+    Record {
+        at: clock::wall(),
+        event,
+        id: Some(id),
+        from: Some(from),
+        to: Some(to),
+        kind: Some(lane.kind),
+        method: Some(lane.method.clone()),
+        state: Some(outcome.state),
+        exit_code: outcome.exit_code,
+        signal: outcome.signal,
+        reason: reason(outcome),
+        ..Record::default()
+    }
+}
+
+fn reason(outcome: &Outcome) -> Option<Arc<str>> {
+    outcome.reason.as_deref().map(cut)
+}
+
+fn cut(text: &str) -> Arc<str> {
+    Arc::from(beginning(text, REASON_BYTES_MAX))
+}
+
+/// As much of a text as has room, up to a whole character.
+fn beginning(text: &str, bytes_max: usize) -> &str {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests;

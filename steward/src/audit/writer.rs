@@ -1,0 +1,199 @@
+//! The task that writes the audit log. Lines that a full disk does not take are kept, up to a limit, and written when there
+//! is room; how many there was no room for stands in the log then.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::chain::Chain;
+use super::{Audit, Entry, Record, Scope, Waiting};
+use crate::clock;
+
+/// Lines that one write takes.
+const GROUP_MAX: usize = 512;
+
+/// Lines that are kept while the disk does not take them; further ones are lost, and counted.
+const KEPT_MAX: usize = 4096;
+
+/// How often what was written is synced, and what is kept is tried again.
+const SYNC: Duration = Duration::from_secs(1);
+
+/// Refusals that have a line of their own within [`REFUSALS_SPAN_MS`]; further ones are summed up. Whoever is refused must
+/// not be able to push out of the log what he has done before.
+const REFUSALS_MAX: u64 = 600;
+
+/// Milliseconds in which refusals are counted together.
+const REFUSALS_SPAN_MS: u64 = 60_000;
+
+/// Writes the audit log.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    audit: Audit,
+    dir: PathBuf,
+    waiting: Mutex<Waiting>,
+}
+
+/// What the writing thread holds.
+#[derive(Debug)]
+struct State {
+    chain: Chain,
+    kept: VecDeque<Record>,
+    refusals: Refusals,
+    /// Lines that were lost and are not told in the log.
+    untold: u64,
+    is_failing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Refusals {
+    since_ms: u64,
+    count: u64,
+}
+
+impl Writer {
+    /// In this directory, for what goes to `audit`.
+    pub(crate) fn new(audit: Audit, dir: PathBuf, waiting: Waiting) -> Arc<Self> {
+        Arc::new(Self { audit, dir, waiting: Mutex::new(waiting) })
+    }
+
+    /// Writes until the end, and then what waits.
+    pub(crate) async fn run(self: Arc<Self>, end: CancellationToken) -> anyhow::Result<()> {
+        if self.audit.settings.scope == Scope::Nothing {
+            return Ok(());
+        }
+        let mut waiting = self.waiting.lock().await;
+        let dir = self.dir.clone();
+        let (chain, cut) = tokio::task::spawn_blocking(move || Chain::open(&dir)).await??;
+        let mut state =
+            State { chain, kept: VecDeque::new(), refusals: Refusals::default(), untold: 0, is_failing: false };
+        let reason = format!("steward {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
+        let reason = match cut {
+            0 => reason,
+            cut => format!(
+                "{reason}; the process before was ended in the middle of a line, {cut} bytes of it were cut off"
+            ),
+        };
+        let (from, reason) = (Some(self.audit.node.clone()), Some(reason.into()));
+        let start = Record { at: clock::wall(), event: "start", from, reason, ..Record::default() };
+        state = self.write(state, vec![Entry { record: start, written: None }]).await?;
+        loop {
+            let mut group = Vec::new();
+            let is_end = tokio::select! {
+                biased;
+                _ = waiting.0.recv_many(&mut group, GROUP_MAX) => false,
+                () = tokio::time::sleep(SYNC) => false,
+                () = end.cancelled() => true,
+            };
+            if is_end && group.is_empty() {
+                return Ok(());
+            }
+            state = self.write(state, group).await?;
+        }
+    }
+
+    /// Writes a group on a thread that may block, and tells whoever waits for it.
+    async fn write(&self, mut state: State, group: Vec<Entry>) -> anyhow::Result<State> {
+        state.untold += self.audit.take_lost();
+        let sync = group.is_empty();
+        let (records, waiting): (Vec<_>, Vec<_>) = group.into_iter().map(|entry| (entry.record, entry.written)).unzip();
+        let (state, written, lost) = tokio::task::spawn_blocking(move || state.write(records, sync)).await?;
+        let shared = &self.audit.shared;
+        shared.written.fetch_add(written, Ordering::Relaxed);
+        shared.lost_in_all.fetch_add(lost, Ordering::Relaxed);
+        *shared.head.lock().unwrap_or_else(PoisonError::into_inner) = state.chain.head.clone();
+        for waiting in waiting.into_iter().flatten() {
+            // Whoever waited may have been stopped.
+            waiting.send(()).ok();
+        }
+        Ok(state)
+    }
+}
+
+impl Audit {
+    /// Lines that were lost since the last time.
+    fn take_lost(&self) -> u64 {
+        let lost = self.shared.lost.swap(0, Ordering::Relaxed);
+        self.shared.lost_in_all.fetch_add(lost, Ordering::Relaxed);
+        lost
+    }
+}
+
+impl State {
+    /// Writes these and what was kept; says how many lines were written, and how many are lost for lack of room.
+    fn write(mut self, records: Vec<Record>, sync: bool) -> (Self, u64, u64) {
+        let mut lost = 0;
+        for record in records {
+            let Some(record) = self.refusals.pass(record, &mut self.kept) else { continue };
+            if self.kept.len() >= KEPT_MAX {
+                (lost, self.untold) = (lost + 1, self.untold + 1);
+            } else {
+                self.kept.push_back(record);
+            }
+        }
+        self.refusals.close(clock::wall().0, &mut self.kept);
+        if self.untold > 0 && self.kept.len() < KEPT_MAX {
+            let count = Some(mem::take(&mut self.untold));
+            let reason = Some("there was no room for them".into());
+            self.kept.push_back(Record { at: clock::wall(), event: "lost", count, reason, ..Record::default() });
+        }
+        let mut result = Ok(());
+        let mut written = 0;
+        if !self.kept.is_empty() {
+            result = self.chain.append(self.kept.make_contiguous());
+            if result.is_ok() {
+                written = self.kept.len() as u64;
+                self.kept.clear();
+            }
+        }
+        if result.is_ok() && sync && self.chain.is_dirty {
+            result = self.chain.sync();
+        }
+        match &result {
+            Err(error) if !self.is_failing => {
+                tracing::error!(%error, "the audit log can't be written; its lines are kept, and messages go on");
+            }
+            Ok(()) if self.is_failing => tracing::info!("the audit log is written again"),
+            Ok(()) | Err(_) => {}
+        }
+        self.is_failing = result.is_err();
+        (self, written, lost)
+    }
+}
+
+impl Refusals {
+    /// The record, unless it is a refusal too many.
+    fn pass(&mut self, record: Record, to: &mut VecDeque<Record>) -> Option<Record> {
+        if record.event != "refused" {
+            return Some(record);
+        }
+        self.close(record.at.0, to);
+        if self.count == 0 {
+            self.since_ms = record.at.0;
+        }
+        self.count += 1;
+        (self.count <= REFUSALS_MAX).then_some(record)
+    }
+
+    /// Ends the span if it is over: what was not written in it is told as a sum.
+    fn close(&mut self, now_ms: u64, to: &mut VecDeque<Record>) {
+        // A clock that was set back ends it as well.
+        let is_over = now_ms.saturating_sub(self.since_ms) >= REFUSALS_SPAN_MS || now_ms < self.since_ms;
+        if !is_over {
+            return;
+        }
+        if self.count > REFUSALS_MAX {
+            let (count, reason) = (Some(self.count - REFUSALS_MAX), Some("further refusals within a minute".into()));
+            to.push_back(Record { at: clock::wall(), event: "summed", count, reason, ..Record::default() });
+        }
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests;

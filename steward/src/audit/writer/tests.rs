@@ -1,0 +1,49 @@
+//! What the writer keeps, sums up and loses.
+
+use super::*;
+
+fn state(dir: &std::path::Path) -> State {
+    let (chain, _) = Chain::open(dir).unwrap();
+    State { chain, kept: VecDeque::new(), refusals: Refusals::default(), untold: 0, is_failing: false }
+}
+
+fn records(event: &'static str, count: u64, at_ms: u64) -> Vec<Record> {
+    (0..count).map(|_| Record { at: protocol::time::Wall(at_ms), event, ..Record::default() }).collect()
+}
+
+fn events(dir: &std::path::Path) -> Vec<(String, Option<u64>)> {
+    let view = |line: Result<_, _>| {
+        let (_, _, view): (_, _, super::super::LineView) = Result::<_, super::super::read::Broken>::unwrap(line);
+        (view.event, view.rest.get("count").and_then(serde_json::Value::as_u64))
+    };
+    super::super::lines(dir).map(view).collect()
+}
+
+#[test]
+fn a_flood_of_refusals_pushes_nothing_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = clock::wall().0;
+    let (state, written, lost) = state(dir.path()).write(records("refused", REFUSALS_MAX + 7, now), false);
+    assert_eq!((written, lost), (REFUSALS_MAX, 0));
+    let (_, written, _) = state.write(records("refused", 1, now + REFUSALS_SPAN_MS), false);
+    assert_eq!(written, 2);
+    let told = events(dir.path());
+    assert_eq!(told[told.len() - 2..], [("summed".to_owned(), Some(7)), ("refused".to_owned(), None)]);
+}
+
+#[test]
+fn what_a_full_disk_does_not_take_is_kept_and_what_is_beyond_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = state(dir.path());
+    state.chain.fill_disk(true);
+    let (mut state, written, lost) = state.write(records("sent", KEPT_MAX as u64 + 5, 1), false);
+    assert_eq!((written, lost), (0, 5));
+    assert!(state.is_failing);
+    state.chain.fill_disk(false);
+    let (state, written, _) = state.write(Vec::new(), true);
+    assert_eq!((written, state.is_failing), (KEPT_MAX as u64, false));
+    let (_, written, _) = state.write(Vec::new(), true);
+    assert_eq!(written, 1);
+    assert_eq!(events(dir.path()).last(), Some(&("lost".to_owned(), Some(5))));
+    assert!(super::super::verify(dir.path(), None).is_ok());
+}
