@@ -7,6 +7,7 @@
 mod argv;
 mod audit;
 mod bench;
+mod broker;
 mod cancel;
 mod completions;
 mod control;
@@ -14,6 +15,7 @@ mod demo;
 mod errors;
 mod exit;
 pub(crate) mod fleet;
+mod init;
 mod listing;
 mod man;
 mod messages;
@@ -28,6 +30,7 @@ mod send;
 mod show;
 mod source;
 mod table;
+mod up;
 mod when;
 
 use std::collections::BTreeMap;
@@ -45,6 +48,9 @@ use exit::Exit;
 /// What can be done, in the order of the help.
 const VERBS: &[Entry] = &[
     entry::<run::Run>(),
+    entry::<init::Init>(),
+    entry::<up::Up>(),
+    entry::<broker::Broker>(),
     entry::<send::Send>(),
     entry::<messages::Messages>(),
     entry::<show::Show>(),
@@ -219,6 +225,11 @@ fn usage(error: &clap::Error) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(exit::BROKEN_PIPE),
     }
+}
+
+/// Tells whoever started this process of an error, where no verb does.
+pub(crate) fn complain(why: &str) {
+    output::note_as("error", why);
 }
 
 /// Says what went wrong. A reader who has gone (`steward messages | head`) is no error that anybody wants to read.

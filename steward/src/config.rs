@@ -8,6 +8,7 @@ pub(crate) mod broker;
 mod context;
 pub(crate) mod file;
 pub(crate) mod options;
+pub(crate) mod own_file;
 pub(crate) mod sources;
 pub(crate) mod units;
 
@@ -211,12 +212,14 @@ impl Config {
                 metrics: sources.one(&o::PROM_HOST_AND_PORT, |text| listen(text, None))?,
                 profiling: sources.one(&o::PROFILING_PORT, |text| listen(text, Some("127.0.0.1")))?,
             },
-            log: LogConfig {
-                format: sources.one(&o::LOG_FORMAT, log_format)?,
-                level: sources.one(&o::LOG_LEVEL, log_level)?,
-            },
+            log: log(sources)?,
         })
     }
+}
+
+/// How to log, which is all that some verbs need.
+pub(crate) fn log(sources: &Sources) -> Result<LogConfig, ConfigError> {
+    Ok(LogConfig { format: sources.one(&o::LOG_FORMAT, log_format)?, level: sources.one(&o::LOG_LEVEL, log_level)? })
 }
 
 fn node_name(sources: &Sources) -> Result<NodeName, ConfigError> {

@@ -29,6 +29,10 @@ mod security;
 #[allow(dead_code, reason = "what uses all of it comes with enrolment")]
 mod authority;
 
+mod child;
+
+mod nats_server;
+
 mod methods;
 
 mod results;
@@ -68,6 +72,7 @@ fn main() -> std::process::ExitCode {
     match verb.to_str() {
         Some(methods::job_guard::VERB) => methods::job_guard::main(),
         Some(methods::as_user::VERB) => methods::as_user::main(),
+        Some(child::VERB) => child::main(),
         Some(cli::fleet::keeper::VERB) => cli::fleet::keeper::main(),
         _ => {
             broker::access::choose_tls();

@@ -176,7 +176,8 @@ async fn stop(
     }
 }
 
-fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
+/// Tells systemd, where it has started us.
+pub(crate) fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd can't be told");
     }

@@ -66,7 +66,7 @@ impl Fleet {
 
     /// What the broker is: `nats-server 2.15.1`.
     pub(super) fn broker(&self) -> String {
-        format!("nats-server {}", self.server.version)
+        format!("nats-server {}", self.server.0.version)
     }
 
     /// Where the broker listens: `127.0.0.1:PORT`.

@@ -82,7 +82,7 @@ impl fmt::Debug for Secret {
 
 impl BrokerConfig {
     /// Options first, then the context, then the defaults.
-    pub(super) fn read(sources: &Sources) -> Result<Self, ConfigError> {
+    pub(crate) fn read(sources: &Sources) -> Result<Self, ConfigError> {
         let context = match sources.given(&o::BROKER_CONTEXT, |name| Ok(name.to_owned()))? {
             Some(name) if !name.is_empty() => Context::read(&name)?,
             Some(_) | None => Context::default(),

@@ -31,6 +31,9 @@ pub(crate) enum Takes {
     Many,
 }
 
+/// What stands for the value of an option that names a file.
+const FILE: &str = "FILE";
+
 const NODE_GROUP: &str = "This node";
 const BROKER_GROUP: &str = "Broker";
 const DELIVERY_GROUP: &str = "Messages that don't say otherwise";
@@ -112,7 +115,7 @@ pub(crate) const BROKER_ADDRESS: Opt = Opt {
 };
 pub(crate) const BROKER_TLS_CA: Opt = Opt {
     name: "brokerTlsCa",
-    value: "FILE",
+    value: FILE,
     default: "",
     group: BROKER_GROUP,
     help: "Talk TLS only, and trust the CA in this PEM file [default: those of the system, if the broker wants TLS]",
@@ -120,7 +123,7 @@ pub(crate) const BROKER_TLS_CA: Opt = Opt {
 };
 pub(crate) const BROKER_TLS_CERT: Opt = Opt {
     name: "brokerTlsCert",
-    value: "FILE",
+    value: FILE,
     default: "",
     group: BROKER_GROUP,
     help: "This node's own TLS certificate (PEM), for a broker that wants one",
@@ -128,7 +131,7 @@ pub(crate) const BROKER_TLS_CERT: Opt = Opt {
 };
 pub(crate) const BROKER_TLS_KEY: Opt = Opt {
     name: "brokerTlsKey",
-    value: "FILE",
+    value: FILE,
     default: "",
     group: BROKER_GROUP,
     help: "The key of that certificate (PEM)",
@@ -144,7 +147,7 @@ pub(crate) const BROKER_TLS_FIRST: Opt = Opt {
 };
 pub(crate) const BROKER_CREDS: Opt = Opt {
     name: "brokerCreds",
-    value: "FILE",
+    value: FILE,
     default: "",
     group: BROKER_GROUP,
     help: "Log in with this credentials file (user JWT and nkey seed; the seed may stand in --broker-nkey instead)",
@@ -152,7 +155,7 @@ pub(crate) const BROKER_CREDS: Opt = Opt {
 };
 pub(crate) const BROKER_NKEY: Opt = Opt {
     name: "brokerNkey",
-    value: "FILE",
+    value: FILE,
     default: "",
     group: BROKER_GROUP,
     help: "Log in with the nkey whose seed is in this file",
@@ -168,7 +171,7 @@ pub(crate) const BROKER_USER: Opt = Opt {
 };
 pub(crate) const BROKER_PASSWORD_FILE: Opt = Opt {
     name: "brokerPasswordFile",
-    value: "FILE",
+    value: FILE,
     default: "",
     group: BROKER_GROUP,
     help: "The file that holds the password; a flag with the password itself would be seen in the list of processes",
@@ -176,7 +179,7 @@ pub(crate) const BROKER_PASSWORD_FILE: Opt = Opt {
 };
 pub(crate) const BROKER_TOKEN_FILE: Opt = Opt {
     name: "brokerTokenFile",
-    value: "FILE",
+    value: FILE,
     default: "",
     group: BROKER_GROUP,
     help: "Log in with the token in this file, or with the one in $STEWARD_BROKER_TOKEN",
@@ -324,6 +327,21 @@ pub(crate) const DIR: Opt = Opt {
 };
 const GLOBAL_GROUP: &str = "For every verb, before or after it";
 
+/// Options that say how to get in at a broker.
+pub(crate) const BROKER: &[&Opt] = &[
+    &BROKER_ADDRESS,
+    &BROKER_TLS_CA,
+    &BROKER_TLS_CERT,
+    &BROKER_TLS_KEY,
+    &BROKER_TLS_FIRST,
+    &BROKER_CREDS,
+    &BROKER_NKEY,
+    &BROKER_USER,
+    &BROKER_PASSWORD_FILE,
+    &BROKER_TOKEN_FILE,
+    &BROKER_CONTEXT,
+];
+
 /// Variables that hold secrets. They have no flag, because everybody on the machine sees flags, and commands that run here
 /// don't inherit them.
 pub(crate) const SECRET_VARIABLES: [&str; 2] = [BROKER_PASSWORD_VARIABLE, BROKER_TOKEN_VARIABLE];
@@ -380,6 +398,14 @@ impl Opt {
     /// The variable's name: `brokerAddress` is `STEWARD_BROKER_ADDRESS`.
     pub(crate) fn variable(&self) -> String {
         format!("STEWARD_{}", self.spelled('_').to_ascii_uppercase())
+    }
+
+    /// A value from the command line as it means the same everywhere: the full path of a file.
+    pub(crate) fn absolute(&self, text: &str) -> String {
+        match std::path::absolute(text) {
+            Ok(path) if self.value == FILE => path.display().to_string(),
+            Ok(_) | Err(_) => text.to_owned(),
+        }
     }
 
     fn spelled(&self, between: char) -> String {

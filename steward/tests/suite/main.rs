@@ -14,6 +14,7 @@ mod command_line;
 mod delivery;
 mod demo;
 mod disk;
+mod fleet_broker;
 mod harness;
 mod hostile;
 mod input_file;
