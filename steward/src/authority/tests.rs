@@ -1,5 +1,7 @@
-//! The folder of a fleet: made once, closed to others, and what it signs. That a real nats-server takes it is tried in
-//! `tests/suite/fleet_broker.rs`.
+//! The folder of a fleet: made once, closed to others, and what it signs. What a real nats-server makes
+//! of it is tried beside, and in `tests/suite/fleet_broker.rs`.
+
+mod at_the_broker;
 
 use std::os::unix::fs::PermissionsExt as _;
 

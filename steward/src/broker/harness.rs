@@ -122,6 +122,7 @@ impl Drop for NatsServer {
 /// A broker whose engine is the test.
 pub(crate) struct Edge {
     pub(crate) broker: Broker,
+    pub(crate) board: super::LinkBoard,
     pub(crate) effects: mpsc::Sender<Vec<Effect>>,
     pub(crate) bulk: Option<mpsc::Receiver<Bulk>>,
     pub(crate) name_check: Option<oneshot::Receiver<NameCheck>>,
@@ -152,6 +153,15 @@ impl Edge {
 
     /// A node's edge that believes whom `trust` believes.
     pub(crate) fn trusting(address: &str, incarnation: u64, take_over: bool, trust: Trust, name: &str) -> Self {
+        Self::of(address, incarnation, take_over, trust, name, super::Access::default())
+    }
+
+    /// A node's edge that gets in at the broker in this way.
+    pub(crate) fn getting_in(address: &str, name: &str, access: super::Access) -> Self {
+        Self::of(address, 1, false, Trust::open(node(name), node("central")), name, access)
+    }
+
+    fn of(address: &str, incarnation: u64, take_over: bool, trust: Trust, name: &str, access: super::Access) -> Self {
         let identity = Identity {
             name: node(name),
             epoch: Epoch(incarnation),
@@ -161,7 +171,7 @@ impl Edge {
         };
         let config = Config {
             address: address.to_owned(),
-            access: super::Access::default(),
+            access,
             identity,
             central: node("central"),
             take_over,
@@ -183,13 +193,15 @@ impl Edge {
             bulk,
             board: super::LinkBoard::default(),
         };
+        let board = wiring.board.clone();
         let (broker, name_check) = Broker::new(config, wiring).unwrap();
         let tasks = vec![
             tokio::spawn(broker.clone().link()),
             tokio::spawn(broker.clone().incoming()),
             tokio::spawn(broker.clone().outgoing()),
         ];
-        Self { broker, effects, bulk: Some(bulk_taken), name_check: Some(name_check), engine, inputs: taken, tasks }
+        let (bulk, name_check) = (Some(bulk_taken), Some(name_check));
+        Self { broker, board, effects, bulk, name_check, engine, inputs: taken, tasks }
     }
 
     /// The next event, whatever it is.
