@@ -41,13 +41,15 @@ pub(crate) struct Defaults {
     pub(crate) retries: u32,
     /// How long a method may run; `None` is without limit.
     pub(crate) method_timeout: Option<Duration>,
+    /// Whether commands for other nodes are accepted. Where the broker takes none from this node, they would wait for ever.
+    pub(crate) may_command: bool,
 }
 
 impl Defaults {
     /// The seed's defaults (R10).
     #[cfg(test)]
     pub(crate) fn new(from: NodeName) -> Self {
-        Self { from, timeout: Duration::from_secs(10), retries: 0, method_timeout: None }
+        Self { from, timeout: Duration::from_secs(10), retries: 0, method_timeout: None, may_command: true }
     }
 }
 

@@ -43,7 +43,8 @@ fn pieces(text: &[u8], block: usize) -> Vec<Piece> {
 fn read(text: &[u8]) {
     let Ok(input) = serde_json::from_slice::<MessageInput>(text) else { return };
     let from = NodeName::new("central").unwrap_or_else(|error| panic!("{error}"));
-    let defaults = Defaults { from, timeout: Duration::from_secs(10), retries: 0, method_timeout: None };
+    let timeout = Duration::from_secs(10);
+    let defaults = Defaults { from, timeout, retries: 0, method_timeout: None, may_command: true };
     if let Ok(message) = input.check(ids::next(), &defaults) {
         assert!(serde_json::from_str::<Vec<String>>(&message.body).is_ok());
     }

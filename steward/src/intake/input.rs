@@ -178,6 +178,13 @@ impl MessageInput {
             let kinds = Kind::ALL.map(Kind::as_str);
             format!("\"commandOrEvent\": {}", unknown("type", &self.command_or_event, &kinds))
         })?;
+        if kind.is_command() && !defaults.may_command && to != defaults.from {
+            let from = &defaults.from;
+            return Err(format!(
+                "\"commandOrEvent\": {from} is a node like others of its fleet, and the broker takes commands from central and \
+                 operators only; send it from one of these, or let {from} join as an operator"
+            ));
+        }
         let created = clock::wall();
         let options = Options {
             timeout: timeout(self.timeout)?.unwrap_or(defaults.timeout),
@@ -295,6 +302,25 @@ mod tests {
         assert_eq!(message.options.timeout, Duration::from_secs(10));
         assert_eq!(message.options.retries, 0);
         assert_eq!(message.options.method_timeout, None);
+    }
+
+    /// The broker would drop it without a word to whoever waits.
+    #[test]
+    fn a_command_that_the_broker_would_not_take_is_refused_where_it_is_given() {
+        let read = |to: &str, kind: &str| {
+            let text =
+                format!(r#"{{"toNode":"{to}","commandOrEvent":"{kind}","method":"ShellCommand","data":["true"]}}"#);
+            let input: MessageInput = serde_json::from_str(&text).unwrap();
+            let plain = Defaults { may_command: false, ..Defaults::new(NodeName::new("ship1").unwrap()) };
+            input.check(ids::next(), &plain)
+        };
+        for kind in ["CommandACK", "CommandNACK"] {
+            assert!(read("ship2", kind).unwrap_err().contains("join as an operator"));
+            read("ship1", kind).unwrap();
+        }
+        for kind in ["EventACK", "EventNACK"] {
+            read("ship2", kind).unwrap();
+        }
     }
 
     #[test]

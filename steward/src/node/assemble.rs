@@ -90,6 +90,7 @@ pub(super) async fn assemble(
 
     let identity = opened.identity.clone();
     let trust = super::trust::trust(config, &engine.inputs)?;
+    let may_command = trust.may_command();
     let gate = Gate::open(config, trust.clone());
     gate.keep(&supervisor);
     let wiring = wiring(config, &engine, (for_broker, bulk), &stats, &supervisor, clock, &gate);
@@ -136,7 +137,7 @@ pub(super) async fn assemble(
     let (rules, audit) = (gate.rules, gate.audit);
     let parts =
         Parts { engine, engine_ended, broker, link, runner, supervisor, troubles, rules, audit, intake_end, lock };
-    let intake = open_doors(config, &parts, clock);
+    let intake = open_doors(config, &parts, may_command, clock);
     doors_for_tools(config, &parts, &stats);
     keep_reporting(config, &parts, intake)?;
     Ok((parts, name_check))
@@ -173,12 +174,13 @@ fn keep_reporting(config: &Config, parts: &Parts, intake: Intake) -> anyhow::Res
 }
 
 /// Starts what messages come in by: `inmsg.txt` and the socket.
-fn open_doors(config: &Config, parts: &Parts, clock: Clock) -> Intake {
+fn open_doors(config: &Config, parts: &Parts, may_command: bool, clock: Clock) -> Intake {
     let defaults = Defaults {
         from: config.node.name.clone(),
         timeout: config.delivery.timeout,
         retries: config.delivery.retries,
         method_timeout: config.delivery.method_timeout,
+        may_command,
     };
     let intake = Intake::new(parts.engine.clone(), defaults);
     let (dir, end) = (config.node.dir.clone(), parts.intake_end.clone());

@@ -262,6 +262,12 @@ impl Trust {
         (closed && kind.is_command() && sender.key.is_none()).then_some(CLOSED)
     }
 
+    /// Whether the broker takes commands for other nodes from this one: that of a fleet takes none from a plain node.
+    pub(crate) fn may_command(&self) -> bool {
+        let is_plain = |identity: &Identity| identity.user_jwt.is_some() && identity.certificate.role == Role::Node;
+        !self.identity().is_some_and(is_plain)
+    }
+
     /// The role of this node: from its certificate, or, where nobody has any, from its name.
     pub(crate) fn role(&self) -> Role {
         match &self.0.mode {
