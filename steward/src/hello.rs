@@ -74,6 +74,9 @@ struct Now<'a> {
     /// The last line of the audit log, so that others can tell whether lines are cut off later.
     #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<Head>,
+    /// The version of the fleet's rules that holds here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet_rules: Option<u64>,
 }
 
 impl Hello {
@@ -93,8 +96,10 @@ impl Hello {
         }
     }
 
-    /// What it says at this moment, as JSON text. `resting` are the parts of the node that do not run.
-    pub(crate) fn text(&self, queues: Queues, resting: &[ProcessView], audit: Option<Head>) -> Arc<str> {
+    /// What it says at this moment, as JSON text. `resting` are the parts of the node that do not run;
+    /// `told` are the last line of the audit log and the version of the fleet's rules.
+    pub(crate) fn text(&self, queues: Queues, resting: &[ProcessView], told: (Option<Head>, Option<u64>)) -> Arc<str> {
+        let (audit, fleet_rules) = told;
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let now = Now {
             hello: self,
@@ -105,6 +110,7 @@ impl Hello {
             queues,
             resting: resting.iter().map(resting_part).collect(),
             audit,
+            fleet_rules,
         };
         serde_json::to_string(&now).unwrap_or_else(|_| "{}".to_owned()).into()
     }
@@ -144,7 +150,7 @@ mod tests {
     fn a_hello_says_who_where_and_how() {
         let labels = [("region".to_owned(), "north".to_owned())].into();
         let hello = Hello::new("ship1", &std::env::temp_dir(), Wall(0), labels);
-        let text = hello.text(Queues { outbox: 3, ..Queues::default() }, &[], None);
+        let text = hello.text(Queues { outbox: 3, ..Queues::default() }, &[], (None, None));
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["node"], "ship1");
         assert_eq!(value["labels"]["region"], "north");
@@ -168,7 +174,11 @@ mod tests {
             restarts: 2,
             note: Some("船\u{1}".repeat(10_000)),
         };
-        let text = hello.text(Queues::default(), &vec![down; 20], Some(Head { n: u64::MAX, hash: "0".repeat(64) }));
+        let text = hello.text(
+            Queues::default(),
+            &vec![down; 20],
+            (Some(Head { n: u64::MAX, hash: "0".repeat(64) }), Some(u64::MAX)),
+        );
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&value["resting"][0]["task"], &value["resting"][0]["state"]), (&"api".into(), &"down".into()));
         assert!(text.len() < crate::broker::wire::INFO_BYTES_MAX, "{}", text.len());

@@ -15,6 +15,7 @@ pub(crate) mod job_guard;
 mod op_process_list;
 mod op_process_start;
 mod op_process_stop;
+mod op_rules_apply;
 mod process;
 mod ready;
 mod runner;
@@ -49,7 +50,11 @@ static TABLE: &[&dyn Entry] = &[
     &Row::<op_process_list::OpProcessList>::NEW,
     &Row::<op_process_stop::OpProcessStop>::NEW,
     &Row::<op_process_start::OpProcessStart>::NEW,
+    &Row::<op_rules_apply::OpRulesApply>::NEW,
 ];
+
+/// The method that brings rules; whom it is taken from is up to the node's own.
+pub(crate) const RULES_APPLY: &str = <op_rules_apply::OpRulesApply as Method>::NAME;
 
 /// One thing that a node can do for a message.
 pub(crate) trait Method: Send + Sync + 'static {

@@ -76,9 +76,16 @@ impl Processes {
 /// What is accepted here. It does nothing by itself, but whoever looks how a node is wants to see that it follows its
 /// file.
 fn rules(view: RulesView, refused: u64) -> ProcessView {
-    let note = view.why.map(|why| format!("{}: {why}", rules::FILE));
+    let state = if view.fleet_why.is_some() { "closed".to_owned() } else { view.state };
+    let own = view.why.map(|why| format!("{}: {why}", rules::FILE));
+    let of_fleet = match (view.fleet_why, view.fleet_version) {
+        (Some(why), _) => Some(format!("of the fleet: {why}")),
+        (None, version) => version.map(|version| format!("version {version} of the fleet")),
+    };
+    let notes: Vec<String> = [own, of_fleet].into_iter().flatten().collect();
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
     let (kind, name) = ("rules".to_owned(), rules::FILE.to_owned());
-    ProcessView { kind, name, state: view.state, messages: refused, restarts: 0, note }
+    ProcessView { kind, name, state, messages: refused, restarts: 0, note }
 }
 
 fn engine() -> ProcessView {

@@ -2,6 +2,7 @@
 //! that its operator writes.
 
 mod check;
+mod push;
 mod show;
 mod trial;
 
@@ -22,6 +23,8 @@ enum What {
     Check(check::Check),
     /// Show the rules that hold on the node here
     Show(show::Show),
+    /// Sign a file of rules with the fleet key and send it to nodes, which accept no more than it from then on
+    Push(push::Push),
     /// Say what the rules would do with a message; nothing is sent or run
     Try(trial::Trial),
 }
@@ -42,15 +45,19 @@ on, and `steward ps` says so. docs/rules.md has the whole format. An example:
   argv = [[\"df\", \"-h\"], [\"uptime\"]]
   user = \"nobody\"
   timeout = \"10s\"
+push is done where the fleet was made (`steward init`). A node accepts what its own rules accept and the fleet's as well; \
+it takes a set only if it is newer than the one that it has, and its own rules let the sender bring it (OpRulesApply).
 Examples:
   steward rules check rules.toml && mv rules.toml /var/lib/steward/
   steward rules try --from ship2 --method ShellCommand -- df -h
-  steward rules try --file rules.toml --from ann --role operator --method ShellCommand -- reboot";
+  steward rules try --file rules.toml --from ann --role operator --method ShellCommand -- reboot
+  steward rules push fleet-rules.toml --all";
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
         match self.what {
             What::Check(check) => check.run(),
             What::Show(show) => show.run(&context),
+            What::Push(push) => push.run(&context),
             What::Try(trial) => trial.run(&context),
         }
     }

@@ -23,7 +23,7 @@ use crate::blobs::Blobs;
 use crate::clock;
 use crate::engine::{EngineHandle, Input};
 use crate::processes::Processes;
-use crate::security::rules::Limits;
+use crate::security::rules::{Limits, Rules};
 use crate::store::{ErrorRow, Note};
 use crate::supervise::Supervisor;
 
@@ -33,6 +33,7 @@ pub(super) struct Host {
     pub(super) blobs: Blobs,
     pub(super) max_output: u64,
     pub(super) permit: Permit,
+    pub(super) rules: Rules,
     pub(super) audit: Audit,
     pub(super) started: Wall,
     pub(super) guard: Guard,
@@ -182,6 +183,11 @@ impl<'a> MethodCtx<'a> {
         }
         self.answer(&text).await;
         Ok(Ending::DONE)
+    }
+
+    /// What the node accepts.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.host.rules
     }
 
     /// The node's processes.

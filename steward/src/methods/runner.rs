@@ -154,6 +154,7 @@ impl Runner {
             blobs: setup.blobs,
             max_output: setup.max_output,
             permit: setup.permit,
+            rules: setup.rules.clone(),
             audit: setup.audit,
             started: setup.started,
             guard: Guard::new(),

@@ -153,13 +153,15 @@ fn inside(page: &mut Page, metrics: &Metrics, sample: &Sample, here: &Here) {
     page.counter("errors_told", "Errors of this node that were told to the central error log", sample.errors.0);
     page.counter("errors_summed", "Errors of this node that were told as part of a sum", sample.errors.1);
     let (rules, refused) = &sample.rules;
-    let is_bad = matches!(rules.state.as_str(), "kept" | "closed");
+    let is_bad = matches!(rules.state.as_str(), "kept" | "closed") || rules.fleet_why.is_some();
     page.gauge(
         "rules_bad",
         "Whether the file of the rules can't be used, so that earlier ones hold",
         u64::from(is_bad),
     );
     page.gauge("rules", "Rules that hold", rules.rules as u64);
+    let version = rules.fleet_version.unwrap_or(0);
+    page.gauge("rules_fleet_version", "The version of the fleet's rules that holds; 0 without any", version);
     page.counter("rules_refused", "What the rules have refused; what comes again counts again", *refused);
     page.counter("audit_lines", "Lines of the audit log that were written", sample.audit.0);
     page.counter("audit_lines_lost", "Lines of the audit log that there was no room for", sample.audit.1);

@@ -354,13 +354,15 @@ fn wiring(
     gate: &Gate,
 ) -> Wiring {
     let hello = Hello::new(config.node.name.as_str(), &config.node.dir, clock::wall(), config.node.labels.clone());
-    let (queues, tasks, audit) = (stats.clone(), supervisor.clone(), gate.audit.clone());
+    let (queues, tasks, audit, rules) = (stats.clone(), supervisor.clone(), gate.audit.clone(), gate.rules.clone());
     Wiring {
         engine: engine.clone(),
         effects,
         commits: stats.commits.clone(),
         judge: gate.judge(),
-        info: Arc::new(move || hello.text(queues.queues(), &tasks.resting(), audit.head())),
+        info: Arc::new(move || {
+            hello.text(queues.queues(), &tasks.resting(), (audit.head(), rules.view().fleet_version))
+        }),
         clock,
         bulk,
         board: LinkBoard::default(),

@@ -30,6 +30,9 @@ impl Gate {
     pub(super) fn open(config: &Config, trust: Trust) -> Self {
         let (node, central) = (config.node.name.clone(), config.node.central.clone());
         let rules = Rules::standard(node, central, config.methods.allow.clone());
+        if let Some(identity) = trust.identity() {
+            rules.join(identity.fleet, &config.node.dir);
+        }
         let keeper = Arc::new(Mutex::new(Keeper::open(&config.node.dir, rules.clone())));
         let (audit, waiting) = Audit::new(config.node.name.clone(), config.methods.audit);
         let writer = Writer::new(audit.clone(), config.node.dir.clone(), waiting);

@@ -12,11 +12,12 @@
 mod file;
 mod keeper;
 mod pattern;
+mod pushed;
 mod set;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use anyhow::Context as _;
 use protocol::message::Kind;
@@ -24,14 +25,19 @@ use protocol::name::{MethodName, NodeName};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use keeper::Keeper;
+pub(crate) use pushed::{Pushed, PushedError, TOKEN_BYTES_MAX};
 pub(crate) use set::{Limits, smaller};
 
 use crate::config::AllowRule;
 use crate::security::sender::Sender;
+use pushed::{OfFleet, Source};
 use set::{Question, RuleSet, Ruling};
 
 /// The file of a node's own rules, in its directory.
 pub(crate) const FILE: &str = "rules.toml";
+
+/// The method that brings the fleet's rules; see [`pushed`].
+pub(crate) const APPLY: &str = crate::methods::RULES_APPLY;
 
 /// The rules of a node. Clones are the same rules.
 #[derive(Debug, Clone)]
@@ -46,6 +52,8 @@ struct Shared {
     flags: Vec<AllowRule>,
     active: RwLock<Arc<Active>>,
     refused: AtomicU64,
+    /// None for a node without a fleet. Held while a set is taken on.
+    source: Mutex<Option<Source>>,
 }
 
 /// What holds at the moment.
@@ -53,6 +61,8 @@ struct Shared {
 struct Active {
     /// The node's own rules. None: nobody knows them, so nothing is taken.
     floor: Option<RuleSet>,
+    /// What the fleet takes away from them.
+    of_fleet: OfFleet,
     /// What to tell about them.
     view: RulesView,
 }
@@ -79,6 +89,15 @@ pub(crate) struct RulesView {
     /// The rules of flags (`--allow`), which stand behind those of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) flags: Vec<String>,
+    /// The version of the fleet's rules, where there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fleet_version: Option<u64>,
+    /// They, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fleet_text: Option<String>,
+    /// Why they can't be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fleet_why: Option<String>,
 }
 
 /// What the rules say of a message.
@@ -111,9 +130,9 @@ pub(crate) struct Refusal {
 impl Rules {
     /// The rules that hold without a file, for the node `me`, with those of flags.
     pub(crate) fn standard(me: NodeName, central: NodeName, flags: Vec<AllowRule>) -> Self {
-        let active = Active { floor: None, view: RulesView::default() };
-        let (active, refused) = (RwLock::new(Arc::new(active)), AtomicU64::new(0));
-        let rules = Self { shared: Arc::new(Shared { me, central, flags, active, refused }) };
+        let active = Active { floor: None, of_fleet: OfFleet::None, view: RulesView::default() };
+        let (active, refused, source) = (RwLock::new(Arc::new(active)), AtomicU64::new(0), Mutex::default());
+        let rules = Self { shared: Arc::new(Shared { me, central, flags, active, refused, source }) };
         rules.hold(Some(RuleSet::standard()), RulesView { state: "standard".to_owned(), ..RulesView::default() });
         rules
     }
@@ -136,9 +155,17 @@ impl Rules {
         data: Option<&[String]>,
     ) -> Decision {
         let question = Question { sender, kind, method, data };
-        match &self.active().floor {
+        let active = self.active();
+        let decision = match &active.floor {
             Some(floor) => self.told(floor.rule(&self.shared.me, question), question),
             None => self.closed(),
+        };
+        match decision {
+            // Otherwise a set that refuses everything could never be replaced.
+            Decision::Accept(grant) if method.as_str() != APPLY => {
+                active.of_fleet.narrow(grant, question, &self.shared.me)
+            }
+            decision => decision,
         }
     }
 
@@ -162,7 +189,7 @@ impl Rules {
         Arc::clone(&self.shared.active.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on this holds, with the rules of flags behind it.
+    /// From now on this holds, with the rules of flags behind it, and the fleet's as they are.
     fn hold(&self, floor: Option<RuleSet>, view: RulesView) {
         let flags = &self.shared.flags;
         let floor = floor.map(|set| set.with_flags(flags));
@@ -173,15 +200,30 @@ impl Rules {
             flags: flags.iter().map(ToString::to_string).collect(),
             ..view
         };
-        let active = Arc::new(Active { floor, view });
-        *self.shared.active.write().unwrap_or_else(PoisonError::into_inner) = active;
+        self.change(|active| {
+            let before = std::mem::replace(&mut active.view, view);
+            active.view.fleet_version = before.fleet_version;
+            (active.view.fleet_text, active.view.fleet_why) = (before.fleet_text, before.fleet_why);
+            active.floor = floor;
+        });
     }
 
     /// What holds goes on, but there is something else to tell.
     fn tell(&self, change: impl FnOnce(&mut RulesView)) {
-        let mut active = Active::clone(&self.active());
-        change(&mut active.view);
-        *self.shared.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(active);
+        self.change(|active| change(&mut active.view));
+    }
+
+    /// Puts something else in the place of what holds, as a whole.
+    fn change(&self, change: impl FnOnce(&mut Active)) {
+        let mut active = self.shared.active.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Active::clone(&active);
+        change(&mut next);
+        *active = Arc::new(next);
+    }
+
+    fn source(&self) -> MutexGuard<'_, Option<Source>> {
+        // It is set once, as a whole.
+        self.shared.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn told(&self, ruling: Ruling, question: Question<'_>) -> Decision {

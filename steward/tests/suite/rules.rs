@@ -215,3 +215,53 @@ fn another_user_is_turned_away_at_the_socket() {
     assert!(ship1.log().contains("65534"));
     assert!(ship1.answers());
 }
+
+/// Central takes its own fleet's rules as every node does.
+#[test]
+fn rules_of_the_fleet_only_take_away() {
+    let fleet = Fleet::with_broker("authorization { token: \"hush-hush\" }\n");
+    let token = fleet.dir().join("token");
+    fs::write(&token, "hush-hush").unwrap();
+    let mut central = fleet.absent("central", &[]);
+    let address = fleet.broker.address();
+    let args = ["init", "--external", "--broker-address", &address, "--broker-token-file", token.to_str().unwrap()];
+    central.cli(&args).ok();
+    central.start();
+    let file = fleet.dir().join("fleet-rules.toml");
+    let push = |text: &str| {
+        fs::write(&file, text).unwrap();
+        central.cli(&["rules", "push", file.to_str().unwrap(), "--node", "central"])
+    };
+    let first =
+        "otherwise = \"refuse\"\n[[rule]]\nfrom = \"central\"\nmethod = \"ShellCommand\"\nfirstWord = \"echo\"\n";
+    let ran = push(first).ok();
+    assert!(ran.stdout.contains("central has version") && ran.stdout.contains("1 rules"), "{ran:?}");
+    // The same file is the same version.
+    assert_eq!(push(first).ok().stdout, ran.stdout);
+    assert_eq!(central.send_and_wait(&argv("central", &["echo", "a"]))["state"], "done");
+    let refused = central.send_and_wait(&argv("central", &["true"]));
+    assert_eq!(refused["state"], "refused");
+    assert!(refused["reason"].as_str().unwrap().contains("no rule of the fleet"), "{refused}");
+    let bad = push("otherwise = \"refuse\"\n[[rule]]\n");
+    assert!(bad.code == 1 && bad.stderr.contains("line 2, column 1"), "{bad:?}");
+    central.kill();
+    central.start();
+    assert_eq!(central.send_and_wait(&argv("central", &["true"]))["state"], "refused");
+    assert!(state(&central).1.contains("of the fleet"));
+    // Its own rules may refuse to be given any.
+    let push = |text: &str| {
+        fs::write(&file, text).unwrap();
+        central.cli(&["rules", "push", file.to_str().unwrap(), "--node", "central"])
+    };
+    push("otherwise = \"accept\"").ok();
+    assert_eq!(central.send_and_wait(&argv("central", &["true"]))["state"], "done");
+    let none = "otherwise = \"standard\"\n[[rule]]\nfrom = \"*\"\nmethod = \"OpRulesApply\"\naction = \"refuse\"\n";
+    write(&central, none);
+    becomes(&central, "good");
+    let refused = push(first);
+    assert_eq!(refused.code, 126, "{refused:?}");
+    // A node without a fleet can't know who has signed them.
+    let alone = fleet.node_with("alone", &["--broker-token-file", token.to_str().unwrap()]);
+    let refused = alone.send_and_wait(&with(argv("alone", &["x"]), json!({ "method": "OpRulesApply" })));
+    assert!(refused["reason"].as_str().unwrap().contains("belongs to no fleet"), "{refused}");
+}

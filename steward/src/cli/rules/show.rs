@@ -47,6 +47,14 @@ fn print(view: &RulesView, output: &mut Output) -> anyhow::Result<()> {
     if !view.text.is_empty() {
         output.line(output::plain(&view.text).trim_end())?;
     }
+    if let Some(version) = view.fleet_version {
+        output
+            .line(&format!("\n# The fleet's rules, version {version}: what is accepted has to pass these as well."))?;
+        output.line(output::plain(view.fleet_text.as_deref().unwrap_or_default()).trim_end())?;
+    }
+    if let Some(why) = &view.fleet_why {
+        output.line(&format!("\n# The fleet's rules can't be used: {}", output::one_line(why)))?;
+    }
     for flag in &view.flags {
         output.line(&format!("# and by a flag: --allow {flag}"))?;
     }

@@ -1,0 +1,117 @@
+//! `steward rules push FILE`: signs a file of rules with the fleet key and sends it to nodes. The set that was pushed last
+//! lies in the fleet's folder, so that its version is never given twice.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use protocol::message::Kind;
+use protocol::name::NodeName;
+use serde::Deserialize;
+
+use crate::api::InfoView;
+use crate::api::client::Client;
+use crate::authority::Authority;
+use crate::cli::exit::{Exit, UsageError};
+use crate::cli::output::{self, Output};
+use crate::cli::send::submit;
+use crate::cli::{Context, remote, wait_for};
+use crate::clock;
+use crate::intake::MessageInput;
+use crate::security::rules::{APPLY, Pushed};
+use crate::view::NodeView;
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub(super) struct Push {
+    /// The file; the format is that of rules.toml
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// To this node; may be repeated
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    node: Vec<NodeName>,
+    /// To every node that is known here, but not to this one
+    #[arg(long, conflicts_with = "node")]
+    all: bool,
+}
+
+/// What a node answers.
+#[derive(Debug, Deserialize)]
+struct Applied {
+    version: u64,
+    rules: usize,
+}
+
+impl Push {
+    pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        let dir = context.dir()?;
+        if self.node.is_empty() && !self.all {
+            return Err(UsageError("say for which nodes: --node NAME, or --all".to_owned()).into());
+        }
+        let text = fs::read_to_string(&self.file).with_context(|| format!("{} can't be read", self.file.display()))?;
+        let client = Client::new(&dir);
+        let nodes = match self.all {
+            true => wait_for(known(&client))?,
+            false => self.node,
+        };
+        ensure!(!nodes.is_empty(), "no other node is known here yet; `steward nodes` lists them");
+        let set = sign(&dir, &text).with_context(|| self.file.display().to_string())?;
+        let mut output = Output::stdout();
+        if let [node] = &nodes[..] {
+            let data = vec![set.token.to_string()];
+            return match wait_for(remote::ask::<Applied>(&client, node, APPLY, data))? {
+                Err(exit) => Ok(exit),
+                Ok(mut answer) => {
+                    let Applied { version, rules } = answer.pop().context("the node answers nothing")?;
+                    output.line(&format!("{node} has version {version} of the fleet's rules: {rules} rules"))?;
+                    output.flush()?;
+                    Ok(Exit::OK)
+                }
+            };
+        }
+        let messages: Vec<MessageInput> = nodes.iter().map(|node| message(node, &set)).collect();
+        let ids = wait_for(submit(&client, &messages))?;
+        for (node, id) in nodes.iter().zip(&ids) {
+            output.line(&format!("{node} {id}"))?;
+        }
+        output.flush()?;
+        let (version, count) = (set.version, ids.len());
+        output::note(&format!(
+            "version {version} is on its way to {count} nodes; `steward nodes --json` shows which have it (info.fleetRules)"
+        ));
+        Ok(Exit::OK)
+    }
+}
+
+async fn known(client: &Client) -> anyhow::Result<Vec<NodeName>> {
+    let (info, nodes): (InfoView, Vec<NodeView>) = (client.get("/v1/info").await?, client.get("/v1/nodes").await?);
+    let others = nodes.into_iter().filter(|node| node.node != info.node);
+    others.map(|node| NodeName::new(&node.node).map_err(anyhow::Error::from)).collect()
+}
+
+/// The set for this text: the last one, if it has the same text, else a new one with a version of its own. The clock gives
+/// it, so that a folder that was put back from a copy does not give one again.
+fn sign(dir: &Path, text: &str) -> anyhow::Result<Pushed> {
+    let authority = Authority::open(dir)?;
+    let (folder, fleet, now) = (authority.folder(), authority.fleet(), clock::wall());
+    let last = Pushed::load(folder, &fleet.public())?;
+    if let Some(last) = &last
+        && *last.text == *text
+    {
+        return Ok(last.clone());
+    }
+    let version = (now.0 / 1000).max(last.map_or(0, |last| last.version) + 1);
+    let set = Pushed::issue(text, version, fleet, now)?;
+    set.save(folder)?;
+    Ok(set)
+}
+
+fn message(node: &NodeName, set: &Pushed) -> MessageInput {
+    MessageInput {
+        to_node: node.to_string(),
+        data: vec![set.token.to_string()],
+        command_or_event: Kind::CommandAck.as_str().to_owned(),
+        method: APPLY.to_owned(),
+        ..MessageInput::default()
+    }
+}
