@@ -385,7 +385,7 @@ impl Broker {
         counters.refused.one();
         counters.refusals.one(refusal.kind());
         let peer = refusal.signed_by().map_or(peer, NodeName::as_str);
-        if !self.0.noise.worth_a_line(refusal.kind(), peer) {
+        if !self.0.noise.worth_a_line(refusal.topic(), peer) {
             return;
         }
         let shown: String = peer.chars().take(64).flat_map(char::escape_default).collect();

@@ -92,7 +92,7 @@ impl Refusal {
     pub(crate) const KINDS: [&'static str; 9] =
         ["unsigned", "header", "unknown_key", "signature", "certificate", "other_key", "revoked", "name", "stale"];
 
-    /// A short name for counters and for log lines that are limited by kind.
+    /// A short name for counters.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Unsigned => "unsigned",
@@ -104,6 +104,26 @@ impl Refusal {
             Self::Revoked(_) => "revoked",
             Self::Name { .. } | Self::Impostor => "name",
             Self::Stale { .. } => "stale",
+        }
+    }
+
+    /// What lines of the log are limited by: what needs another answer is another topic.
+    pub(crate) fn topic(&self) -> &'static str {
+        match self {
+            Self::OtherCertificate => "other_certificate",
+            Self::Expired { .. } => "expired",
+            Self::TooMany(_) => "too_many",
+            Self::Stale { why: Stale::Old(_) | Stale::Future(_), .. } => "clock",
+            Self::Unsigned
+            | Self::Header(_)
+            | Self::UnknownKey(_)
+            | Self::Signature(_)
+            | Self::Certificate(_)
+            | Self::OtherKey { .. }
+            | Self::Revoked(_)
+            | Self::Name { .. }
+            | Self::Impostor
+            | Self::Stale { .. } => self.kind(),
         }
     }
 

@@ -7,6 +7,7 @@
     reason = "tests look at the machine's own clock for their deadlines; tidy.rs keeps them from sleeping"
 )]
 
+mod attacks;
 mod audit;
 mod broker_access;
 mod broker_trouble;
