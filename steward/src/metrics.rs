@@ -81,6 +81,8 @@ pub(crate) struct Metrics {
 pub(crate) struct Sample {
     /// The connection to the broker is up.
     pub(crate) link_up: bool,
+    /// How it is, in one word, as `ps` has it.
+    pub(crate) link_state: &'static str,
     /// What the link counts: the name's middle part (`connects` of `steward_link_connects_total`), and the count.
     pub(crate) link: Vec<(&'static str, u64)>,
     /// What was not believed, by reason.

@@ -123,6 +123,8 @@ fn outside(page: &mut Page, tally: &Tally, sample: &Sample) {
     page.counter("name_conflicts", "Two processes with one name were seen", tally.conflicts);
     page.counter("stores_lost", "Another node came back without what its store had held", tally.stores_lost);
     page.gauge("link_up", "Whether the broker can be reached", u64::from(sample.link_up));
+    let state = [(vec![("state", sample.link_state.to_owned())], 1)];
+    page.gauges("link_state", "How the link is, in one word; 1 for the state that it is in", state.into_iter());
     for (name, help) in LINK {
         let value = sample.link.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
         page.counter(&format!("link_{name}"), help, value);

@@ -44,7 +44,8 @@ fn filled() -> Metrics {
 }
 
 fn text(metrics: &Metrics) -> String {
-    let sample = Sample { inbox_stored: 5, ..Sample::default() }.with_link(true, &crate::broker::Counters::default());
+    let sample = Sample { inbox_stored: 5, link_state: "untrusted", ..Sample::default() }
+        .with_link(true, &crate::broker::Counters::default());
     let restarts = vec![("api".into(), 2)];
     let here = Here { tasks: [("running".to_owned(), 3)].into(), restarts, ..Here::default() };
     page::write(metrics, &metrics.tally(), &sample, &here).unwrap()
@@ -65,6 +66,7 @@ fn each_end_is_counted_as_what_it_is() {
         "steward_nodes{presence=\"online\"} 0.0",
         "steward_messages_dropped_total{reason=\"the lane is full\"} 1",
         "steward_link_up 1.0",
+        "steward_link_state{state=\"untrusted\"} 1.0",
         "steward_inbox_stored_messages 5.0",
         "steward_task_restarts_total{task=\"api\"} 2",
         "steward_commit_seconds_count 1",

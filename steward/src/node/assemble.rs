@@ -229,10 +229,11 @@ fn doors_for_tools(config: &Config, parts: &Parts, stats: &Arc<EngineStats>) {
 fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> Sample + Send + Sync> {
     let (broker, runner, troubles, stats) =
         (parts.broker.clone(), parts.runner.clone(), parts.troubles.clone(), stats.clone());
-    let (rules, audit) = (parts.rules.clone(), parts.audit.clone());
+    let (rules, audit, link) = (parts.rules.clone(), parts.audit.clone(), parts.link.clone());
     Arc::new(move || {
         let (queues, told) = (stats.queues(), troubles.counts());
         Sample {
+            link_state: link.view().state.as_str(),
             outbox_open: queues.outbox,
             inbox_open: queues.inbox,
             inbox_stored: stats.waiting(),
