@@ -9,6 +9,7 @@
 mod arrival;
 mod bodies;
 mod input;
+mod rules;
 
 /// A place where bytes of strangers are read.
 pub(crate) struct Target {
@@ -27,6 +28,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "frame", run: arrival::frame },
     Target { name: "node", run: arrival::node },
     Target { name: "inmsg", run: input::inmsg },
+    Target { name: "rules", run: rules::file },
 ];
 
 /// The target that the environment names; libFuzzer itself owns the command line.

@@ -115,7 +115,7 @@ macro_rules! targets {
     };
 }
 
-targets!(envelope, receipts, control, hello, frame, node, inmsg);
+targets!(envelope, receipts, control, hello, frame, node, inmsg, rules);
 
 /// The corpus must reach what lies behind the first checks, else it is worth nothing.
 #[test]

@@ -272,9 +272,20 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<usize> {
 
 /// The rules of a file alone, as they would be for a node that nobody has named.
 pub(crate) fn of_file(path: &Path, central: &NodeName) -> anyhow::Result<Rules> {
-    let rules = Rules::standard(NodeName::new("here")?, central.clone(), Vec::new());
-    rules.hold(Some(parsed(path)?), RulesView::default());
-    Ok(rules)
+    Ok(alone(parsed(path)?, NodeName::new("here")?, central.clone()))
+}
+
+/// The rules of this text alone.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn of_text(text: &str, me: NodeName, central: NodeName) -> Result<Rules, (usize, usize)> {
+    let set = RuleSet::parse(text).map_err(|bad| (bad.line, bad.column))?;
+    Ok(alone(set, me, central))
+}
+
+fn alone(set: RuleSet, me: NodeName, central: NodeName) -> Rules {
+    let rules = Rules::standard(me, central, Vec::new());
+    rules.hold(Some(set), RulesView::default());
+    rules
 }
 
 fn parsed(path: &Path) -> anyhow::Result<RuleSet> {
