@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use protocol::name::NodeName;
 
 use super::exit::{Exit, UsageError};
-use super::output::Output;
+use super::output::{self, Output};
 use super::{Context, Verb};
 use crate::authority::{Authority, Settings};
 use crate::broker::access::is_loopback;
@@ -44,7 +44,8 @@ impl Verb for Init {
     const MORE: &'static str = "\
 In --dir it makes fleet/ (keys, CA, a complete configuration of nats-server with TLS and a login for each node), identity/ \
 (who this node is) and steward.toml (so that `steward run` here needs no flag). All of it is readable for you alone. A fleet \
-that is there is never overwritten. Keep a copy of fleet/ in a safe: whoever has it is the fleet, and nothing replaces it.
+that is there is never overwritten. Keep a copy of fleet/ in a safe: whoever has it is the fleet, and nothing replaces it. Where \
+only fleet/ is there, put back from that copy, the node here becomes its central anew.
 Examples:
   steward init --address hq.example.org:4222
   steward init --address hq.example.org --address 10.0.0.1     # the same broker under two names
@@ -52,9 +53,17 @@ Examples:
 Then: `steward up` runs broker and central together; docs/security.md says what comes next.";
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
-        let settings = self.settings()?;
-        let dir = make_dir(&context.dir()?)?;
-        let authority = found(&dir, &self.node, &settings, &self.broker.0)?;
+        let dir = context.dir()?;
+        let authority = if is_headless(&dir) {
+            if !self.address.is_empty() {
+                output::note("the fleet in fleet/ knows where its broker is, so --address means nothing");
+            }
+            join_own(&dir.canonicalize()?, &self.node, &self.broker.0)?
+        } else {
+            let settings = self.settings()?;
+            found(&make_dir(&dir)?, &self.node, &settings, &self.broker.0)?
+        };
+        let dir = dir.canonicalize()?;
         let mut output = Output::stdout();
         for line in told(&dir, &authority) {
             output.line(&line)?;
@@ -100,6 +109,12 @@ pub(super) fn make_dir(dir: &Path) -> anyhow::Result<PathBuf> {
     dir.canonicalize().with_context(|| format!("the directory {} can't be found", dir.display()))
 }
 
+/// Whether there is a fleet whose central is missing: `fleet/` was put back from its copy, or an `init` was interrupted.
+pub(super) fn is_headless(dir: &Path) -> bool {
+    let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
+    is_there(dir.join(crate::authority::FOLDER)) && !is_there(Identity::folder(dir))
+}
+
 /// Makes the fleet in `dir`, with the node here as its central. Nothing that is there is overwritten.
 pub(super) fn found(
     dir: &Path,
@@ -117,8 +132,18 @@ pub(super) fn found(
         );
         own_file::check(dir)?;
     }
-    let now = clock::wall();
-    let authority = Authority::found(dir, settings, now)?;
+    Authority::found(dir, settings, clock::wall())?;
+    join_own(dir, name, broker)
+}
+
+/// Has the node here be central of the fleet that lies in its own directory. Its identity is written last: without one,
+/// this can be done again.
+pub(super) fn join_own(
+    dir: &Path,
+    name: &NodeName,
+    broker: &BTreeMap<&'static str, Vec<String>>,
+) -> anyhow::Result<Authority> {
+    let (authority, now) = (Authority::open(dir)?, clock::wall());
     let keys = NodeKeys::generate()?;
     let draft = Draft {
         name: name.clone(),
@@ -126,14 +151,17 @@ pub(super) fn found(
         seal_key: keys.seal.public()?,
         role: Role::Central,
         labels: BTreeMap::new(),
+        // Higher than that of a central before.
         serial: now.0 / 1000,
         expires: None,
     };
     let certificate = authority.certify(draft, now)?;
     let user_jwt = authority.member_jwt(name, &keys.node.public(), Role::Central, now, None)?;
     let ca = authority.ca().map(str::to_owned);
+    if own_file::check(dir).is_ok() {
+        own_file::write(dir, "steward init", &options(name, &authority, broker))?;
+    }
     Identity { keys, certificate, fleet: authority.fleet().public(), user_jwt, ca }.save(dir)?;
-    own_file::write(dir, "steward init", &options(name, &authority, broker))?;
     Ok(authority)
 }
 
@@ -165,7 +193,7 @@ fn options(
 fn told(dir: &Path, authority: &Authority) -> Vec<String> {
     let folder = authority.folder().display();
     let mut lines = vec![
-        format!("The fleet is made. Its keys lie in {folder}: keep a copy where nobody else gets at it."),
+        format!("The fleet is there. Its keys lie in {folder}: keep a copy where nobody else gets at it."),
         "Next, in this order:".to_owned(),
     ];
     let at = if dir == Path::new(".") { String::new() } else { format!(" --dir {}", dir.display()) };

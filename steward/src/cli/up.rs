@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::broker::{keep, prepare, start_log};
 use super::exit::{self, Exit};
 use super::fleet::Stop;
-use super::init::{found, make_dir, own_settings};
+use super::init::{found, is_headless, join_own, make_dir, own_settings};
 use super::output;
 use super::{Context, Verb, wait_for};
 use crate::authority;
@@ -87,6 +87,12 @@ Examples:
 impl Up {
     /// Makes the fleet if there is none, once it is sure that it can be run.
     fn make_fleet(&self, dir: &Path) -> anyhow::Result<()> {
+        let central = NodeName::new("central")?;
+        if is_headless(dir) {
+            join_own(dir, &central, &Default::default())?;
+            output::note("the node here is central of the fleet in fleet/ now");
+            return Ok(());
+        }
         if dir.join(authority::FOLDER).symlink_metadata().is_ok() {
             if !self.address.is_empty() {
                 output::note("there is a fleet here already, so --address means nothing");
@@ -95,7 +101,6 @@ impl Up {
         }
         nats_server::Binary::find()?.check_version()?;
         let addresses = if self.address.is_empty() { vec![HERE_ONLY.to_owned()] } else { self.address.clone() };
-        let central = NodeName::new("central")?;
         found(dir, &central, &own_settings(&addresses)?, &Default::default())?;
         output::note(&format!("a fleet was made in {}, for {}", dir.display(), addresses.join(", ")));
         Ok(())

@@ -100,6 +100,23 @@ fn a_fleet_is_made_once_and_only_its_owner_can_read_it() {
     assert!(mixed.code == 2 && mixed.stderr.contains("--external"), "{mixed:?}");
 }
 
+/// A machine that burnt down: what is needed is the copy of one folder.
+#[test]
+fn a_fleet_that_is_put_back_from_its_copy_has_a_central_again() {
+    let fleet = Fleet::without_broker();
+    let mut central = central(&fleet);
+    for folder in ["identity", "steward.toml"] {
+        let path = central.dir().join(folder);
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+    run(fleet.dir(), &mut steward(central.dir(), &["init"])).ok();
+    let _broker = Process::start("broker", fleet.dir(), &mut steward(central.dir(), &["broker"]));
+    central.start();
+    delivers(&central);
+    let again = run(fleet.dir(), &mut steward(central.dir(), &["init"]));
+    assert!(again.code != 0, "{again:?}");
+}
+
 #[test]
 fn a_broker_that_dies_comes_back_and_one_without_its_keeper_goes() {
     let fleet = Fleet::without_broker();
