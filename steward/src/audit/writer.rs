@@ -87,7 +87,7 @@ impl Writer {
             let is_end = tokio::select! {
                 biased;
                 _ = waiting.0.recv_many(&mut group, GROUP_MAX) => false,
-                () = tokio::time::sleep(SYNC) => false,
+                () = tokio::time::sleep(SYNC), if !state.is_idle() => false,
                 () = end.cancelled() => true,
             };
             if is_end && group.is_empty() {
@@ -125,6 +125,11 @@ impl Audit {
 }
 
 impl State {
+    /// Whether there is nothing left to do about what was written down so far.
+    fn is_idle(&self) -> bool {
+        self.kept.is_empty() && !self.chain.is_dirty && self.untold == 0 && self.refusals.count == 0
+    }
+
     /// Writes these and what was kept; says how many lines were written, and how many are lost for lack of room.
     fn write(mut self, records: Vec<Record>, sync: bool) -> (Self, u64, u64) {
         let mut lost = 0;

@@ -40,8 +40,8 @@ pub(crate) struct Keeper {
     rules: Rules,
     /// The file as it was taken in, or told to be bad.
     seen: Seen,
-    /// Whether the copy has what holds.
-    is_copied: bool,
+    /// What the copy should hold and does not, because the disk was full, say.
+    uncopied: Option<String>,
 }
 
 /// How the file is.
@@ -77,7 +77,7 @@ impl Keeper {
     /// Takes in what lies in the node's directory. From then on `rules` are those.
     pub(crate) fn open(dir: &Path, rules: Rules) -> Self {
         let seen = look(&dir.join(FILE));
-        let mut keeper = Self { dir: dir.to_owned(), rules, seen, is_copied: true };
+        let mut keeper = Self { dir: dir.to_owned(), rules, seen, uncopied: None };
         match keeper.seen.understood() {
             Found::Good(set, text) => keeper.hold(set, text),
             Found::Missing | Found::Bad(_) => keeper.hold_copy(),
@@ -95,7 +95,9 @@ impl Keeper {
             }
             let seen = look(&path);
             if seen == self.seen {
-                self.copy_again();
+                if let Some(text) = self.uncopied.clone() {
+                    tokio::task::block_in_place(|| self.copy(text));
+                }
                 continue;
             }
             if !matches!(seen.understood(), Found::Good(..)) {
@@ -105,7 +107,8 @@ impl Keeper {
                 }
             }
             self.seen = seen;
-            self.take();
+            // The copy is synced, which may take a while on a slow disk.
+            tokio::task::block_in_place(|| self.take());
         }
     }
 
@@ -131,7 +134,7 @@ impl Keeper {
     fn keep(&mut self, file: &Path, why: &str) {
         let before = self.rules.view();
         if before.state == "standard" {
-            self.is_copied = self.copy(STANDARD);
+            self.copy(STANDARD.to_owned());
         }
         let (state, held) = match before.state.as_str() {
             "closed" => ("closed", "nothing is accepted until it is mended"),
@@ -171,29 +174,21 @@ impl Keeper {
     fn hold(&mut self, set: RuleSet, text: String) {
         let copy = format!("{GOOD_HEAD}{text}");
         self.rules.hold(Some(set), RulesView { state: "good".to_owned(), text, ..RulesView::default() });
-        self.is_copied = self.copy(&copy);
+        self.copy(copy);
     }
 
-    /// Writes the copy that could not be written before, because the disk was full, say.
-    fn copy_again(&mut self) {
-        if !self.is_copied
-            && let Seen::Text(text) = &self.seen
-            && RuleSet::parse(text).is_ok()
-        {
-            self.is_copied = self.copy(&format!("{GOOD_HEAD}{text}"));
-        }
-    }
-
-    /// Whether the copy is on disk now. The rules hold without it, but not across a restart with a file that is bad then.
-    fn copy(&self, text: &str) -> bool {
+    /// Writes the copy, now or later. The rules hold without it, but not across a restart with a file that is bad then.
+    fn copy(&mut self, text: String) {
         let path = self.dir.join(GOOD);
-        let written = replace(&self.dir, &path, text);
-        if let Err(error) = &written
-            && self.is_copied
-        {
-            tracing::warn!(file = %path.display(), %error, "the copy of the rules can't be written; it is tried again");
+        match replace(&self.dir, &path, &text) {
+            Ok(()) => self.uncopied = None,
+            Err(error) => {
+                if self.uncopied.is_none() {
+                    tracing::warn!(file = %path.display(), %error, "the copy of the rules can't be written; it is tried again");
+                }
+                self.uncopied = Some(text);
+            }
         }
-        written.is_ok()
     }
 }
 
