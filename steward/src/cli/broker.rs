@@ -2,6 +2,7 @@
 //! wanted: started anew when it fails, its log lines in ours, its certificate renewed before it ends.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -14,6 +15,11 @@ use crate::config::sources::Sources;
 use crate::nats_server::{self, Binary, STOP_LIMIT};
 use crate::supervise::{Rule, Spec, Stops, Supervisor};
 use crate::troubles::Troubles;
+
+/// A program that fails is started anew for ever, a few times a minute: without it there is nothing else to do here, and
+/// what is in its way (a port that is taken, a full disk) often goes by itself. More failures than that do not fit into the
+/// rule's window.
+pub(super) const FOR_EVER: Rule = Rule { pause_max: Duration::from_secs(10), failures_max: 1000, ..Rule::NODE };
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -59,7 +65,7 @@ pub(super) fn start_log(sources: &Sources) -> anyhow::Result<()> {
 
 /// Keeps the server running; what is heard becomes true once it takes connections.
 pub(super) fn keep(binary: Binary, dir: PathBuf) -> (Supervisor, watch::Receiver<bool>) {
-    let supervisor = Supervisor::new(Rule { halt: STOP_LIMIT, ..Rule::NODE });
+    let supervisor = Supervisor::new(Rule { halt: STOP_LIMIT, ..FOR_EVER });
     tracing::info!(program = %binary.path.display(), version = binary.version, "the broker is started");
     let spec = Spec::new("nats-server").stops(Stops::Never("there would be no broker"));
     let (ready, is_ready) = watch::channel(false);

@@ -8,7 +8,7 @@ use protocol::name::NodeName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::broker::{keep, prepare, start_log};
+use super::broker::{FOR_EVER, keep, prepare, start_log};
 use super::exit::{self, Exit};
 use super::fleet::Stop;
 use super::init::{found, is_headless, join_own, make_dir, own_settings};
@@ -66,7 +66,7 @@ Examples:
                 }
                 _ = stop.comes() => Some(Exit::OK),
             };
-            let nodes = Supervisor::new(Rule { halt: stop_limit + NODE_STOP_EXTRA, ..Rule::NODE });
+            let nodes = Supervisor::new(Rule { halt: stop_limit + NODE_STOP_EXTRA, ..FOR_EVER });
             if ended.is_none() {
                 let (over, mut is_over) = mpsc::channel(1);
                 let limit = stop_limit + NODE_STOP_EXTRA;
