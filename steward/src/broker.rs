@@ -6,6 +6,7 @@
 //! out is dropped, because the core tries again once it hears [`Event::LinkUp`](protocol::Event::LinkUp).
 
 pub(crate) mod access;
+mod aside;
 mod batch;
 mod counters;
 mod echo;
@@ -39,11 +40,12 @@ use crate::security::sender::Sender;
 use crate::security::trust::Trust;
 
 pub(crate) use access::Access;
+pub(crate) use aside::Aside;
 pub(crate) use counters::Counters;
 use echo::{Echoes, Purpose};
 pub(crate) use name_check::NameCheck;
 use noise::Noise;
-pub(crate) use state::LinkBoard;
+pub(crate) use state::{LinkBoard, LinkState};
 pub(crate) use window::Window;
 use wire::chunk::Chunk;
 use wire::namesake::Who;

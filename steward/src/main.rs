@@ -26,6 +26,8 @@ mod broker;
 
 mod security;
 
+mod enrol;
+
 #[allow(dead_code, reason = "what uses all of it comes with enrolment")]
 mod authority;
 

@@ -89,7 +89,7 @@ impl LinkState {
     }
 
     /// What the failure of an attempt to connect means. The texts are those of async-nats, rustls and nats-server.
-    pub(super) fn of_failure(why: &str) -> Self {
+    pub(crate) fn of_failure(why: &str) -> Self {
         let why = why.to_ascii_lowercase();
         let says = |part: &str| why.contains(part);
         if says("certificate expired") {
@@ -128,7 +128,7 @@ impl LinkState {
     }
 
     /// What it is and what to do, after what was said about it.
-    fn advice(self, why: &str) -> String {
+    pub(crate) fn advice(self, why: &str) -> String {
         match self {
             Self::Connecting => "no attempt to connect has ended yet".to_owned(),
             Self::Up => String::new(),

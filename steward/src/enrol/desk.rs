@@ -1,0 +1,130 @@
+//! Where central answers those who want to join: a task beside the link to the broker. It only runs where the fleet's keys
+//! are. What it can't answer at once is asked again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::registrar::{Answered, Outcome, Registrar, RegistrarError};
+use super::registry::Registry;
+use super::wire;
+use crate::broker::Broker;
+use crate::clock::{self, Clock};
+
+/// Requests that are looked at in a second; more are passed over, and asked again by those who mean it.
+const REQUESTS_PER_SECOND_MAX: u32 = 200;
+
+/// Lines about requests that nobody can answer, in a minute; more are only counted.
+const LINES_PER_MINUTE_MAX: u32 = 10;
+
+/// The desk: what is decided with, and where.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    registrar: Arc<Registrar>,
+    registry: Arc<Mutex<Registry>>,
+    broker: Broker,
+    clock: Clock,
+}
+
+impl Desk {
+    /// A desk that is not open yet.
+    pub(crate) fn new(registrar: Registrar, registry: Registry, broker: Broker, clock: Clock) -> Self {
+        Self { registrar: Arc::new(registrar), registry: Arc::new(Mutex::new(registry)), broker, clock }
+    }
+
+    /// Answers until the end.
+    pub(crate) async fn run(self, end: CancellationToken) -> anyhow::Result<()> {
+        let mut requests = self.broker.aside(wire::JOIN_ALL);
+        let mut pace = Allowance::new(REQUESTS_PER_SECOND_MAX, Duration::from_secs(1));
+        let mut lines = Allowance::new(LINES_PER_MINUTE_MAX, Duration::from_secs(60));
+        loop {
+            let arrival = tokio::select! {
+                () = end.cancelled() => return Ok(()),
+                arrival = requests.next() => arrival,
+            };
+            let Some(arrival) = arrival else { return Ok(()) };
+            let Some(id) = wire::id_in(&arrival.subject).map(str::to_owned) else { continue };
+            if !pace.take(self.clock.elapsed()) {
+                continue;
+            }
+            match self.answer(id.clone(), arrival.body.into()).await? {
+                Ok(answered) => {
+                    tell(&answered.outcome, &id, &mut lines, self.clock);
+                    requests.publish(wire::joined(&id), answered.body).await;
+                }
+                // What central lacks is central's trouble, and somebody has to see to it.
+                Err(RegistrarError::Request(error)) => {
+                    if lines.take(self.clock.elapsed()) {
+                        tracing::warn!(invitation = id, why = %error, "a request to join was dropped");
+                    }
+                }
+                Err(error) => {
+                    if lines.take(self.clock.elapsed()) {
+                        tracing::error!(invitation = id, %error, "a node that asks to join can't be answered; it asks again");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decides on one request, off the thread that everything else shares: the registry syncs its file.
+    async fn answer(&self, id: String, body: Vec<u8>) -> anyhow::Result<Result<Answered, RegistrarError>> {
+        let (registrar, registry) = (self.registrar.clone(), self.registry.clone());
+        let decide = move || {
+            let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+            registrar.join(&mut registry, &id, &body, clock::wall())
+        };
+        Ok(tokio::task::spawn_blocking(decide).await?)
+    }
+}
+
+fn tell(outcome: &Outcome, id: &str, lines: &mut Allowance, clock: Clock) {
+    match outcome {
+        Outcome::Joined(name) => tracing::info!(node = %name, invitation = id, "a node has joined the fleet"),
+        Outcome::Again(name) => {
+            tracing::debug!(node = %name, invitation = id, "a node that has joined asks once more; it gets the same answer");
+        }
+        Outcome::Refused { name, why } => {
+            if lines.take(clock.elapsed()) {
+                tracing::warn!(node = name, invitation = id, why, "a node that asks to join was refused");
+            }
+        }
+    }
+}
+
+/// So many within a span of time, and no more.
+struct Allowance {
+    most: u32,
+    span: Duration,
+    since: Duration,
+    left: u32,
+}
+
+impl Allowance {
+    fn new(most: u32, span: Duration) -> Self {
+        Self { most, span, since: Duration::ZERO, left: most }
+    }
+
+    fn take(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.since) >= self.span {
+            (self.since, self.left) = (now, self.most);
+        }
+        let is_allowed = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_so_many_pass_within_a_span() {
+        let mut allowance = Allowance::new(2, Duration::from_secs(1));
+        let at = Duration::from_millis;
+        let taken = [10, 20, 30, 999, 1010, 1020, 1030].map(|ms| allowance.take(at(ms)));
+        assert_eq!(taken, [true, true, false, false, true, true, false]);
+    }
+}

@@ -1,0 +1,60 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+impl Registry {
+    /// Many invitations at once.
+    pub(crate) fn fill(&mut self, count: usize, make: &dyn Fn(usize) -> Invitation) {
+        let transaction = self.0.transaction().unwrap();
+        for number in 0..count {
+            invitations::insert(&transaction, &make(number)).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+
+    /// All invitations there are.
+    pub(crate) fn kept(&self) -> u64 {
+        from_column(self.0.query_row("select count(*) from invitations", [], |row| row.get(0)).unwrap())
+    }
+}
+
+#[test]
+fn the_file_is_for_us_only_and_a_foreign_one_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(!Registry::exists(dir.path()));
+    drop(Registry::open(dir.path()).unwrap());
+    let path = dir.path().join(FILE);
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let connection = Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
+    drop(connection);
+    let before = std::fs::read(&path).unwrap();
+    let error = Registry::open(dir.path()).unwrap_err();
+    assert!(error.to_string().contains("update steward"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    std::fs::write(&path, "not a database, but something that somebody keeps here").unwrap();
+    assert!(Registry::open(dir.path()).is_err());
+}
+
+#[test]
+fn the_number_of_a_list_never_falls_behind_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path()).unwrap();
+    let revoked = |key: &str| Revoked {
+        key: key.to_owned(),
+        name: String::new(),
+        at: protocol::time::Wall(5000),
+        reason: String::new(),
+    };
+    revocations::add(&registry.0, &revoked("a")).unwrap();
+    assert_eq!(registry.revoked_versions().unwrap(), (5000, 0));
+    revocations::add(&registry.0, &revoked("b")).unwrap();
+    assert_eq!(registry.revoked_versions().unwrap(), (5001, 0));
+    let all = registry.0.unchecked_transaction().unwrap();
+    for number in 2..revocations::REVOKED_MAX {
+        revocations::add(&all, &revoked(&number.to_string())).unwrap();
+    }
+    all.commit().unwrap();
+    assert!(matches!(revocations::add(&registry.0, &revoked("more")), Err(RegistryError::RevokedFull)));
+    revocations::add(&registry.0, &revoked("a")).unwrap();
+}
