@@ -40,7 +40,6 @@ use crate::security::sender::Sender;
 use crate::security::trust::Trust;
 
 pub(crate) use access::Access;
-pub(crate) use aside::Aside;
 pub(crate) use counters::Counters;
 use echo::{Echoes, Purpose};
 pub(crate) use name_check::NameCheck;

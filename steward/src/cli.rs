@@ -16,6 +16,8 @@ mod errors;
 mod exit;
 pub(crate) mod fleet;
 mod init;
+mod invite;
+mod join;
 mod listing;
 mod man;
 mod messages;
@@ -24,6 +26,7 @@ mod output;
 mod ps;
 mod remote;
 mod replay;
+mod revoke;
 mod rules;
 mod run;
 mod send;
@@ -51,6 +54,9 @@ const VERBS: &[Entry] = &[
     entry::<init::Init>(),
     entry::<up::Up>(),
     entry::<broker::Broker>(),
+    entry::<invite::Invite>(),
+    entry::<join::Join>(),
+    entry::<revoke::Revoke>(),
     entry::<send::Send>(),
     entry::<messages::Messages>(),
     entry::<show::Show>(),

@@ -10,6 +10,7 @@ mod assemble;
 mod died;
 mod gate;
 mod hellos;
+mod membership;
 mod trouble;
 mod trust;
 

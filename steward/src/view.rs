@@ -82,9 +82,32 @@ pub(crate) struct NodeView {
     pub(crate) last_seen_at: Option<String>,
     /// Messages to it that are not final.
     pub(crate) outstanding: u64,
+    /// At central: `member`, `invited` or `revoked`, and what else there is to say of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) standing: Option<StandingView>,
     /// What it last said of itself (version, start time, operating system, load, disk …).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) info: Option<serde_json::Value>,
+}
+
+/// What a node is in the fleet, as central has it in its registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StandingView {
+    /// `member`, `invited` or `revoked`.
+    pub(crate) state: String,
+    /// `node`, `operator` or `central`.
+    pub(crate) role: String,
+    /// Since when.
+    pub(crate) since: String,
+    /// Until when an invitation can be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<String>,
+    /// The public key of a member, or the one that was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    /// Why it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
 }
 
 /// A lane, the link to the broker, or a supervised task, as `ps` prints it.

@@ -85,6 +85,7 @@ fn member(role: Role) -> (Vec<String>, Vec<String>) {
         "{{name()}}.ECHO.*",
         "{{name()}}.NAME.*",
         "$STEWARD.hello.{{name()}}",
+        "$STEWARD.ask.{{name()}}",
         "*.ACK.{{name()}}",
         "*.CTL.{{name()}}",
         "*.DATA.{{name()}}",
@@ -99,7 +100,7 @@ fn member(role: Role) -> (Vec<String>, Vec<String>) {
         Role::Operator => publish.extend(texts(&["*.CommandACK.*", "*.CommandNACK.*"])),
         Role::Central => {
             publish.extend(texts(&["*.CommandACK.*", "*.CommandNACK.*", "$STEWARD.fleet.>", "$STEWARD.joined.*"]));
-            subscribe.extend(texts(&["$STEWARD.join.*"]));
+            subscribe.extend(texts(&["$STEWARD.join.*", "$STEWARD.ask.*"]));
         }
     }
     (publish, subscribe)

@@ -11,7 +11,6 @@ use super::{Broker, CALL, Line};
 
 /// A subscription to one subject, which may have wildcards.
 pub(crate) struct Aside {
-    broker: Broker,
     subject: String,
     lines: watch::Receiver<Option<Line>>,
     open: Option<Subscriber>,
@@ -29,12 +28,12 @@ pub(crate) struct Arrival {
 impl Broker {
     /// Listens to `subject` from the next connection on, and on each later one.
     pub(crate) fn aside(&self, subject: &str) -> Aside {
-        Aside { broker: self.clone(), subject: subject.to_owned(), lines: self.0.line.subscribe(), open: None }
+        Aside { subject: subject.to_owned(), lines: self.0.line.subscribe(), open: None }
     }
 
     /// Publishes something that is no part of a delivery. False: it did not even reach the client's queue.
     pub(crate) async fn publish_aside(&self, subject: String, body: impl Into<Bytes>) -> bool {
-        self.publish(Outgoing { subject, reply: None, headers: None, body: body.into() }).await
+        self.publish(Outgoing { subject, reply: None, headers: None, body: body.into(), introduces: false }).await
     }
 }
 
@@ -65,11 +64,6 @@ impl Aside {
                 },
             }
         }
-    }
-
-    /// Answers, or tells everybody.
-    pub(crate) async fn publish(&self, subject: String, body: impl Into<Bytes>) -> bool {
-        self.broker.publish_aside(subject, body).await
     }
 }
 

@@ -215,7 +215,7 @@ fn told(dir: &Path, authority: &Authority) -> Vec<String> {
 
 /// The options of a node that say how to get in at a broker, as options of this verb.
 #[derive(Debug, Clone, Default)]
-struct BrokerOptions(BTreeMap<&'static str, Vec<String>>);
+pub(super) struct BrokerOptions(pub(super) BTreeMap<&'static str, Vec<String>>);
 
 impl Args for BrokerOptions {
     fn augment_args(command: Command) -> Command {

@@ -1,6 +1,8 @@
 //! `steward nodes`: what is known of other nodes, and from what. It only looks; without a running node it reads the
 //! store, which knows when each was last seen but not who is there now.
 
+mod standing;
+
 use anstyle::Style;
 
 use super::exit::Exit;
@@ -24,12 +26,21 @@ impl Verb for Nodes {
     const MORE: &'static str = "\
 online: it gave a proof of life lately. away: nobody listens under its name. stopped: it said goodbye.
 silent: somebody listens, but doesn't answer. unknown: nothing is known, which isn't the same as away.
-BECAUSE begins with the parts of a node that are down (they failed too often) or stopped, as it last told.";
+BECAUSE begins with the parts of a node that are down (they failed too often) or stopped, as it last told.
+On central, FLEET says who is a member, who is invited and has not joined yet, and who was revoked.";
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
         let dir = context.dir()?;
         wait_for(async {
-            let nodes = Source::open(&dir).await?.nodes().await?;
+            let standing = standing::read(&dir)?;
+            let known = match Source::open(&dir).await {
+                Ok(source) => source.nodes().await?,
+                // A fleet can have members before its central has ever run.
+                Err(_) if standing.as_ref().is_some_and(|standing| !standing.is_empty()) => Vec::new(),
+                Err(error) => return Err(error),
+            };
+            let is_central = standing.is_some();
+            let nodes = standing::merge(known, standing.unwrap_or_default());
             let mut output = Output::stdout();
             if self.json {
                 for node in &nodes {
@@ -38,7 +49,7 @@ BECAUSE begins with the parts of a node that are down (they failed too often) or
             } else if nodes.is_empty() {
                 output::note("no other node has been heard of");
             } else {
-                table(&nodes).print(&mut output)?;
+                table(&nodes, is_central).print(&mut output)?;
             }
             output.flush()?;
             Ok(Exit::OK)
@@ -46,15 +57,22 @@ BECAUSE begins with the parts of a node that are down (they failed too often) or
     }
 }
 
-fn table(nodes: &[NodeView]) -> Table {
-    let mut table = Table::new(&["NODE", "PRESENCE", "LAST SEEN", "OUTSTANDING", "VERSION", "BECAUSE"], "PRESENCE");
+fn table(nodes: &[NodeView], is_central: bool) -> Table {
+    const ALL: [&str; 7] = ["NODE", "FLEET", "PRESENCE", "LAST SEEN", "OUTSTANDING", "VERSION", "BECAUSE"];
+    let shown = |column: &str| is_central || column != "FLEET";
+    let headings: Vec<&'static str> = ALL.into_iter().filter(|column| shown(column)).collect();
+    let mut table = Table::new(&headings, "PRESENCE");
     for node in nodes {
         let seen = node.last_seen_at.as_deref().map_or_else(|| "never".to_owned(), when::local);
         let outstanding = node.outstanding.to_string();
         let version = node.info.as_ref().and_then(|info| info.get("version")?.as_str()).unwrap_or_default();
         let because = because(node);
-        let cells = [&*node.node, &node.presence, &seen, &outstanding, version, &because];
-        table.row(&cells, if resting(node, "down").is_empty() { style(&node.presence) } else { output::BAD });
+        let fleet = node.standing.as_ref().map_or("", |standing| standing.state.as_str());
+        let cells = [&*node.node, fleet, &node.presence, &seen, &outstanding, version, &because];
+        let cells: Vec<&str> =
+            ALL.into_iter().zip(cells).filter(|(column, _)| shown(column)).map(|(_, cell)| cell).collect();
+        let is_bad = !resting(node, "down").is_empty() || fleet == "revoked";
+        table.row(&cells, if is_bad { output::BAD } else { style(&node.presence) });
     }
     table
 }
@@ -65,7 +83,9 @@ fn because(node: &NodeView) -> String {
         let tasks = resting(node, state);
         (!tasks.is_empty()).then(|| format!("{state}: {}", tasks.join(", ")))
     });
-    parts.chain([node.because.clone()]).collect::<Vec<_>>().join("; ")
+    let standing = node.standing.as_ref().and_then(standing::words);
+    let presence = Some(node.because.clone()).filter(|because| !because.is_empty());
+    standing.into_iter().chain(parts).chain(presence).collect::<Vec<_>>().join("; ")
 }
 
 /// The parts of a node that are in this state, as it has told in its last hello.

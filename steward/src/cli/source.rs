@@ -157,6 +157,7 @@ fn stored_nodes(reader: &Reader) -> anyhow::Result<Vec<NodeView>> {
         because: "no node runs here to find out".to_owned(),
         last_seen_at: seen.map(rfc3339),
         outstanding,
+        standing: None,
         info: serde_json::from_str(info).ok(),
     };
     let mut nodes = Vec::new();

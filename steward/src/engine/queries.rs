@@ -82,6 +82,7 @@ impl Engine {
             because: because(&peer),
             last_seen_at: peer.row.seen.map(rfc3339),
             outstanding: peer.outstanding,
+            standing: None,
             info: serde_json::from_str(&peer.row.info).ok(),
         };
         let mut views: Vec<NodeView> = self.node.peers().map(view).collect();

@@ -1,14 +1,17 @@
 //! Where central answers those who want to join: a task beside the link to the broker. It only runs where the fleet's keys
 //! are. What it can't answer at once is asked again.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::outcasts::{self, Herald};
 use super::registrar::{Answered, Outcome, Registrar, RegistrarError};
 use super::registry::Registry;
 use super::wire;
+use crate::authority::{Authority, AuthorityError};
 use crate::broker::Broker;
 use crate::clock::{self, Clock};
 
@@ -18,9 +21,13 @@ const REQUESTS_PER_SECOND_MAX: u32 = 200;
 /// Lines about requests that nobody can answer, in a minute; more are only counted.
 const LINES_PER_MINUTE_MAX: u32 = 10;
 
+/// How often it is looked whether somebody was thrown out.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The desk: what is decided with, and where.
 #[derive(Clone)]
 pub(crate) struct Desk {
+    authority: Arc<Authority>,
     registrar: Arc<Registrar>,
     registry: Arc<Mutex<Registry>>,
     broker: Broker,
@@ -28,19 +35,42 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// A desk that is not open yet.
-    pub(crate) fn new(registrar: Registrar, registry: Registry, broker: Broker, clock: Clock) -> Self {
-        Self { registrar: Arc::new(registrar), registry: Arc::new(Mutex::new(registry)), broker, clock }
+    /// A desk that is not open yet; none if this node has no fleet's keys, or is not central.
+    pub(crate) fn find(dir: &Path, broker: &Broker, clock: Clock) -> anyhow::Result<Option<Self>> {
+        let Some(central) = broker.trust().identity().map(|identity| identity.certificate.text.clone()) else {
+            return Ok(None);
+        };
+        let authority = match Authority::open(dir) {
+            Err(AuthorityError::None(_)) => return Ok(None),
+            opened => Arc::new(opened?),
+        };
+        let registry = Arc::new(Mutex::new(Registry::open(authority.folder())?));
+        let registrar = Arc::new(Registrar { authority: authority.clone(), central });
+        Ok(Some(Self { authority, registrar, registry, broker: broker.clone(), clock }))
     }
 
     /// Answers until the end.
     pub(crate) async fn run(self, end: CancellationToken) -> anyhow::Result<()> {
         let mut requests = self.broker.aside(wire::JOIN_ALL);
+        let mut asks = self.broker.aside(outcasts::ASK_ALL);
+        let mut herald = Herald::new(self.broker.clone());
+        let mut look = tokio::time::interval(LOOK);
         let mut pace = Allowance::new(REQUESTS_PER_SECOND_MAX, Duration::from_secs(1));
         let mut lines = Allowance::new(LINES_PER_MINUTE_MAX, Duration::from_secs(60));
         loop {
             let arrival = tokio::select! {
                 () = end.cancelled() => return Ok(()),
+                _ = look.tick() => {
+                    herald.look(&self.authority, &self.registry, clock::wall()).await?;
+                    continue;
+                }
+                ask = asks.next() => match ask {
+                    Some(ask) => {
+                        herald.asked(&ask.body);
+                        continue;
+                    }
+                    None => return Ok(()),
+                },
                 arrival = requests.next() => arrival,
             };
             let Some(arrival) = arrival else { return Ok(()) };
@@ -48,24 +78,32 @@ impl Desk {
             if !pace.take(self.clock.elapsed()) {
                 continue;
             }
-            match self.answer(id.clone(), arrival.body.into()).await? {
-                Ok(answered) => {
-                    tell(&answered.outcome, &id, &mut lines, self.clock);
-                    requests.publish(wire::joined(&id), answered.body).await;
+            if let Some(answer) = self.answered(&id, arrival.body.into(), &mut lines).await? {
+                self.broker.publish_aside(wire::joined(&id), answer).await;
+            }
+        }
+    }
+
+    /// The answer to a request, if there is one; what came of it is in the log.
+    async fn answered(&self, id: &str, body: Vec<u8>, lines: &mut Allowance) -> anyhow::Result<Option<String>> {
+        match self.answer(id.to_owned(), body).await? {
+            Ok(answered) => {
+                tell(&answered.outcome, id, lines, self.clock);
+                return Ok(Some(answered.body));
+            }
+            // What central lacks is central's trouble, and somebody has to see to it.
+            Err(RegistrarError::Request(error)) => {
+                if lines.take(self.clock.elapsed()) {
+                    tracing::warn!(invitation = id, why = %error, "a request to join was dropped");
                 }
-                // What central lacks is central's trouble, and somebody has to see to it.
-                Err(RegistrarError::Request(error)) => {
-                    if lines.take(self.clock.elapsed()) {
-                        tracing::warn!(invitation = id, why = %error, "a request to join was dropped");
-                    }
-                }
-                Err(error) => {
-                    if lines.take(self.clock.elapsed()) {
-                        tracing::error!(invitation = id, %error, "a node that asks to join can't be answered; it asks again");
-                    }
+            }
+            Err(error) => {
+                if lines.take(self.clock.elapsed()) {
+                    tracing::error!(invitation = id, %error, "a node that asks to join can't be answered; it asks again");
                 }
             }
         }
+        Ok(None)
     }
 
     /// Decides on one request, off the thread that everything else shares: the registry syncs its file.

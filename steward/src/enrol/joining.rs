@@ -30,8 +30,11 @@ const INVITATION: &str = "invitation";
 /// The CA, while it is not the identity's yet.
 const CA: &str = "ca.pem";
 
-/// How often central is asked.
-const ASK: Duration = Duration::from_secs(2);
+/// How often it is looked whether the broker is there and central is to be asked.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Looks from one question to the next.
+const ASK_LOOKS: u32 = 20;
 
 /// The pause between attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(500);
@@ -87,6 +90,9 @@ pub(crate) enum JoinError {
     /// Central says no.
     #[error("central refuses: {0}")]
     Refused(String),
+    /// The node's configuration can't be written.
+    #[error("{0:#}")]
+    Configure(anyhow::Error),
     /// What central has answered is not right.
     #[error("central's answer is not believed: {0}; nothing was changed here")]
     Answer(String),
@@ -108,8 +114,13 @@ pub(crate) struct Joining {
 pub(crate) type Tell<'t> = &'t mut dyn FnMut(&str);
 
 impl Joining {
-    /// Joins. What is told is for whoever waits. Writes the identity; the configuration is the caller's.
-    pub(crate) async fn run(&self, tell: Tell<'_>) -> Result<(Identity, Certificate), JoinError> {
+    /// Joins. What is told is for whoever waits. `configure` writes what the node is told of itself, before its identity is
+    /// in place: a node that has an identity is whole.
+    pub(crate) async fn run(
+        &self,
+        tell: Tell<'_>,
+        configure: &dyn Fn(&Identity, &Certificate) -> anyhow::Result<()>,
+    ) -> Result<(Identity, Certificate), JoinError> {
         if let Some(identity) = Identity::load(&self.dir)? {
             let name = identity.certificate.name.to_string();
             return Err(JoinError::Known { folder: self.dir.join(FOLDER), name });
@@ -132,13 +143,15 @@ impl Joining {
         };
         let welcome = match answer.verdict {
             Verdict::Welcome(welcome) => welcome,
-            Verdict::Refused(why) => return Err(JoinError::Refused(why)),
+            Verdict::Refused(why) => {
+                remove(&folder);
+                return Err(JoinError::Refused(why));
+            }
         };
         let (identity, central) = self.believe(welcome, keys, fleet, clock::wall())?;
+        configure(&identity, &central).map_err(JoinError::Configure)?;
         identity.save(&self.dir)?;
-        if let Err(error) = std::fs::remove_dir_all(&folder) {
-            tracing::debug!(%error, "the folder in which the keys were made is left behind");
-        }
+        remove(&folder);
         Ok((identity, central))
     }
 
@@ -179,12 +192,14 @@ impl Joining {
         let client_failed = |error: &dyn std::fmt::Display| JoinError::Connect(error.to_string());
         let mut answers = client.subscribe(reply.clone()).await.map_err(|error| client_failed(&error))?;
         let body = serde_json::to_string(request).map_err(|error| client_failed(&error))?;
-        let mut again = tokio::time::interval(ASK);
+        let (mut look, mut wait) = (tokio::time::interval(LOOK), 0);
         loop {
             tokio::select! {
                 Some(why) = failed.recv() => tell(&why),
-                _ = again.tick() => {
-                    if client.connection_state() == async_nats::connection::State::Connected {
+                _ = look.tick() => {
+                    wait = u32::saturating_sub(wait, 1);
+                    if wait == 0 && client.connection_state() == async_nats::connection::State::Connected {
+                        wait = ASK_LOOKS;
                         let asked = client.publish_with_reply(subject.clone(), reply.clone(), body.clone().into()).await;
                         asked.map_err(|error| client_failed(&error))?;
                     }
@@ -265,5 +280,16 @@ impl Joining {
         }
         let (user_jwt, ca) = (welcome.user, self.token.ca.clone());
         Ok((Identity { keys, certificate, fleet, user_jwt, ca }, central))
+    }
+}
+
+/// Whether a join has begun in this directory that has not come to its end.
+pub(crate) fn is_begun(dir: &Path) -> bool {
+    dir.join(JOINING).symlink_metadata().is_ok()
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder) {
+        tracing::debug!(%error, "the folder in which the keys were made is left behind");
     }
 }

@@ -7,20 +7,16 @@ use protocol::time::Wall;
 
 use super::registry::{Admission, Invitation, Member, Registry, RegistryError};
 use super::wire::{Answer, Request, RequestError, Verdict, Welcome};
-use crate::security::certificate::{self, Certificate, CertificateError, Role};
-use crate::security::keys::{KeyPair, PublicKey, SealPublic};
-
-/// Makes the NATS user (JWT) of a node; none where the broker is not the fleet's own.
-pub(crate) type Users = Arc<dyn Fn(&NodeName, Role, &PublicKey) -> anyhow::Result<Option<String>> + Send + Sync>;
+use crate::authority::{Authority, AuthorityError};
+use crate::security::certificate;
+use crate::security::keys::{PublicKey, SealPublic};
 
 /// What the registrar vouches with.
 pub(crate) struct Registrar {
-    /// The fleet key.
-    pub(crate) fleet: KeyPair,
+    /// The keys of the fleet.
+    pub(crate) authority: Arc<Authority>,
     /// Central's own certificate, which a new node is given.
     pub(crate) central: Arc<str>,
-    /// Makes NATS users.
-    pub(crate) users: Users,
 }
 
 /// Why a request brings no answer. The node asks again, so nothing is lost by it.
@@ -32,12 +28,9 @@ pub(crate) enum RegistrarError {
     /// The registry.
     #[error("{0}")]
     Registry(#[from] RegistryError),
-    /// No certificate can be made.
+    /// No certificate or NATS user can be made.
     #[error("{0}")]
-    Certificate(#[from] CertificateError),
-    /// No NATS user can be made.
-    #[error("the NATS user can't be made: {0:#}")]
-    User(anyhow::Error),
+    Authority(#[from] AuthorityError),
     /// The answer can't be written.
     #[error("the answer can't be written: {0}")]
     Answer(#[from] serde_json::Error),
@@ -101,7 +94,7 @@ impl Registrar {
             }
         };
         let answer = Answer { id: request.id, node_key: request.node_key, verdict };
-        Ok(Answered { body: answer.seal(&self.fleet)?, outcome })
+        Ok(Answered { body: answer.seal(self.authority.fleet())?, outcome })
     }
 
     fn vouch(
@@ -120,8 +113,8 @@ impl Registrar {
             serial,
             expires: None,
         };
-        let certificate = Certificate::issue(draft, &self.fleet, now)?;
-        let user = (self.users)(&invitation.name, invitation.role, key).map_err(RegistrarError::User)?;
+        let certificate = self.authority.certify(draft, now)?;
+        let user = self.authority.member_jwt(&invitation.name, key, invitation.role, now, None)?;
         Ok((certificate.text.as_ref().to_owned(), user, serial))
     }
 

@@ -17,8 +17,10 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 pub(crate) use invitations::{Invitation, PENDING_MAX};
-pub(crate) use members::{Admission, Member, Refusal};
+pub(crate) use members::{Admission, Member};
 pub(crate) use revocations::Revoked;
+
+use crate::security::revocations::REVOKED_MAX;
 
 /// The file in the fleet's folder.
 const FILE: &str = "registry.db";
@@ -50,6 +52,7 @@ create index invitations_by_expiry on invitations (expires_ms);
 create table members (
     name text primary key,
     key text not null unique,
+    role text not null,
     certificate text not null,
     user text,
     serial integer not null,
@@ -102,7 +105,9 @@ pub(crate) enum RegistryError {
     )]
     Pending,
     /// Too many keys are revoked.
-    #[error("{} keys are revoked, which is as many as one list can carry", revocations::REVOKED_MAX)]
+    #[error(
+        "{REVOKED_MAX} keys are revoked, which is as many as one list can carry; begin a new fleet, whose nodes join anew"
+    )]
     RevokedFull,
     /// There is no such node.
     #[error("the fleet has no node {0}; `steward nodes` lists those that it has")]

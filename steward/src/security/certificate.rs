@@ -234,7 +234,7 @@ impl Certificate {
 }
 
 /// Labels are compared in rules and shown in tables: short, and of harmless characters.
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), CertificateError> {
+pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), CertificateError> {
     let wrong = |why: String| Err(CertificateError::Field { field: "labels", why });
     if labels.len() > LABELS_MAX {
         return wrong(format!("there are {}; at most {LABELS_MAX} are allowed", labels.len()));

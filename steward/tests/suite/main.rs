@@ -15,6 +15,7 @@ mod command_line;
 mod delivery;
 mod demo;
 mod disk;
+mod enrolment;
 mod fleet_broker;
 mod harness;
 mod hostile;

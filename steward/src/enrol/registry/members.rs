@@ -9,6 +9,7 @@ use super::invitations;
 use super::revocations::{self, Revoked};
 use super::{Registry, RegistryError, from_column, to_column};
 use crate::clock::rfc3339;
+use crate::security::certificate::Role;
 
 /// A node of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) struct Member {
     pub(crate) name: NodeName,
     /// Its key.
     pub(crate) key: String,
+    /// Its role.
+    pub(crate) role: Role,
     /// Its certificate.
     pub(crate) certificate: String,
     /// Its NATS user (JWT), where the broker is the fleet's own.
@@ -90,7 +93,7 @@ pub(crate) enum Refusal {
     Full,
 }
 
-const COLUMNS: &str = "name, key, certificate, user, serial, joined_ms, revoked_ms, reason";
+const COLUMNS: &str = "name, key, role, certificate, user, serial, joined_ms, revoked_ms, reason";
 
 impl Registry {
     /// Lets the node with this key in by this invitation, if nothing speaks against it. `make` makes its certificate and
@@ -116,7 +119,8 @@ impl Registry {
         let serial_min = before.as_ref().map_or(0, |before| before.serial.saturating_add(1)).max(now.0);
         let (certificate, user, serial) = make(&invitation, serial_min)?;
         let (name, key) = (invitation.name.clone(), key.to_owned());
-        let member = Member { name, key, certificate, user, serial, joined: now, revoked: None };
+        let role = invitation.role;
+        let member = Member { name, key, role, certificate, user, serial, joined: now, revoked: None };
         if let Some(before) = before.filter(|before| before.key != member.key) {
             let reason = "another machine has taken its place (steward invite --replace)".to_owned();
             let old = Revoked { key: before.key, name: before.name.to_string(), at: now, reason };
@@ -129,11 +133,6 @@ impl Registry {
             .and_then(|_| Ok(transaction.commit()?));
         used?;
         Ok(Ok(Admission::New(member)))
-    }
-
-    /// Notes a node whose certificate was made without an invitation: central itself.
-    pub(crate) fn enter(&mut self, member: &Member) -> Result<(), RegistryError> {
-        write(&self.0, member)
     }
 
     /// The node with this name.
@@ -196,11 +195,12 @@ fn member(connection: &Connection, name: &str) -> Result<Option<Member>, Registr
 }
 
 fn write(connection: &Connection, member: &Member) -> Result<(), RegistryError> {
-    let write = format!("insert or replace into members ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?)");
+    let write = format!("insert or replace into members ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)");
     let revoked = member.revoked.as_ref();
     connection.prepare_cached(&write)?.execute(params![
         member.name.as_str(),
         member.key,
+        member.role.as_str(),
         member.certificate,
         member.user,
         to_column("the serial", member.serial)?,
@@ -212,15 +212,16 @@ fn write(connection: &Connection, member: &Member) -> Result<(), RegistryError> 
 }
 
 fn read(row: &Row<'_>) -> Result<Member, RegistryError> {
-    let name: String = row.get(0)?;
-    let revoked: (Option<i64>, Option<String>) = (row.get(6)?, row.get(7)?);
+    let (name, role): (String, String) = (row.get(0)?, row.get(2)?);
+    let revoked: (Option<i64>, Option<String>) = (row.get(7)?, row.get(8)?);
     Ok(Member {
         name: NodeName::new(&name).map_err(|error| RegistryError::Content(format!("a node: {error}")))?,
         key: row.get(1)?,
-        certificate: row.get(2)?,
-        user: row.get(3)?,
-        serial: from_column(row.get(4)?),
-        joined: Wall(from_column(row.get(5)?)),
+        role: invitations::role_of(&role).ok_or_else(|| RegistryError::Content(format!("role {role:?}")))?,
+        certificate: row.get(3)?,
+        user: row.get(4)?,
+        serial: from_column(row.get(5)?),
+        joined: Wall(from_column(row.get(6)?)),
         revoked: revoked.0.map(|at| (Wall(from_column(at)), revoked.1.unwrap_or_default())),
     })
 }

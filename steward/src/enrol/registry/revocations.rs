@@ -5,9 +5,7 @@ use protocol::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::{Registry, RegistryError, from_column, to_column};
-
-/// Keys at most that are revoked: the list has to fit one publish.
-pub(crate) const REVOKED_MAX: usize = 5_000;
+use crate::security::revocations::REVOKED_MAX;
 
 /// A key that nobody may believe any more.
 #[derive(Debug, Clone, PartialEq, Eq)]

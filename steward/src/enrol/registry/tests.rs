@@ -1,3 +1,5 @@
+//! The file itself: for whom it is, and what it does not touch.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
@@ -51,7 +53,7 @@ fn the_number_of_a_list_never_falls_behind_the_clock() {
     revocations::add(&registry.0, &revoked("b")).unwrap();
     assert_eq!(registry.revoked_versions().unwrap(), (5001, 0));
     let all = registry.0.unchecked_transaction().unwrap();
-    for number in 2..revocations::REVOKED_MAX {
+    for number in 2..REVOKED_MAX {
         revocations::add(&all, &revoked(&number.to_string())).unwrap();
     }
     all.commit().unwrap();

@@ -1,3 +1,5 @@
+//! What a token says survives its way; what is not whole or was altered is told.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,79 @@
+//! What central's registry says of nodes, laid beside what is known of their presence.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::authority;
+use crate::cli::when;
+use crate::clock::{self, rfc3339};
+use crate::enrol::registry::Registry;
+use crate::view::{NodeView, StandingView};
+
+/// What the registry in this directory says, by name; none if no fleet was made here.
+pub(super) fn read(dir: &Path) -> anyhow::Result<Option<BTreeMap<String, StandingView>>> {
+    let folder = dir.join(authority::FOLDER);
+    if !Registry::exists(&folder) {
+        return Ok(None);
+    }
+    let registry = Registry::open(&folder)?;
+    let mut standing = BTreeMap::new();
+    for invitation in registry.pending(clock::wall())? {
+        let view = StandingView {
+            state: "invited".to_owned(),
+            role: invitation.role.to_string(),
+            since: rfc3339(invitation.created),
+            expires: Some(rfc3339(invitation.expires)),
+            key: None,
+            reason: None,
+        };
+        standing.insert(invitation.name.to_string(), view);
+    }
+    for member in registry.members()? {
+        // An invitation for a node that is there already says nothing about what it is now.
+        let name = member.name.to_string();
+        if member.revoked.is_some() && standing.contains_key(&name) {
+            continue;
+        }
+        let (state, since, reason) = match member.revoked {
+            None => ("member", member.joined, None),
+            Some((at, reason)) => ("revoked", at, Some(reason).filter(|reason| !reason.is_empty())),
+        };
+        let view = StandingView {
+            state: state.to_owned(),
+            role: member.role.to_string(),
+            since: rfc3339(since),
+            expires: None,
+            key: Some(member.key),
+            reason,
+        };
+        standing.insert(name, view);
+    }
+    Ok(Some(standing))
+}
+
+/// Both together, by name. Who is only in the registry has never been heard of.
+pub(super) fn merge(known: Vec<NodeView>, mut standing: BTreeMap<String, StandingView>) -> Vec<NodeView> {
+    let mut nodes: Vec<NodeView> =
+        known.into_iter().map(|node| NodeView { standing: standing.remove(&node.node), ..node }).collect();
+    nodes.extend(standing.into_iter().map(|(node, standing)| NodeView {
+        node,
+        presence: "unknown".to_owned(),
+        because: String::new(),
+        last_seen_at: None,
+        outstanding: 0,
+        standing: Some(standing),
+        info: None,
+    }));
+    nodes.sort_by(|a, b| a.node.cmp(&b.node));
+    nodes
+}
+
+/// What there is to say beyond the one word.
+pub(super) fn words(standing: &StandingView) -> Option<String> {
+    match (&*standing.state, &standing.expires, &standing.reason) {
+        ("invited", Some(expires), _) => Some(format!("invited until {}", when::local(expires))),
+        ("revoked", _, Some(reason)) => Some(format!("revoked {}: {reason}", when::local(&standing.since))),
+        ("revoked", _, None) => Some(format!("revoked {}", when::local(&standing.since))),
+        _ => None,
+    }
+}

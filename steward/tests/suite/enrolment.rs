@@ -1,0 +1,234 @@
+//! How nodes become members of a fleet and stop being it (R13, R18, R19), with real processes and the fleet's own broker.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::{Fleet, Node, Process, event, eventually, nats_server, run, shell};
+
+/// The program in this directory, with the nats-server of this machine.
+fn steward(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steward"));
+    command.arg("--dir").arg(dir).args(args).env("NATS_SERVER_BIN", nats_server());
+    command.env("STEWARD_PROM_HOST_AND_PORT", "none");
+    command
+}
+
+/// A fleet whose broker runs; its central does not yet.
+fn made(fleet: &Fleet) -> (Node<'_>, Process) {
+    let central = fleet.absent("central", &[]);
+    run(fleet.dir(), &mut steward(central.dir(), &["init", "--address", &fleet.broker.address()])).ok();
+    let broker = Process::start("broker", fleet.dir(), &mut steward(central.dir(), &["broker"]));
+    (central, broker)
+}
+
+/// A token for this name.
+fn invite(central: &Node<'_>, args: &[&str]) -> String {
+    let ran = run(central.dir().parent().unwrap(), steward(central.dir(), &["invite"]).args(args)).ok();
+    ran.stdout.trim().to_owned()
+}
+
+fn join(fleet: &Fleet, dir: &Path, token: &str) -> Command {
+    let file = fleet.dir().join(format!("token-{}", token.len() + token.bytes().map(usize::from).sum::<usize>()));
+    fs::write(&file, token).unwrap();
+    let mut command = steward(dir, &["join"]);
+    command.arg(file);
+    command
+}
+
+/// What `steward nodes` says of a node.
+fn standing(central: &Node<'_>, name: &str) -> Value {
+    let ran = run(central.dir().parent().unwrap(), &mut steward(central.dir(), &["nodes", "--json"])).ok();
+    let nodes = ran.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    nodes.into_iter().find(|node| node["node"] == name).unwrap_or(Value::Null)["standing"].clone()
+}
+
+#[test]
+fn a_node_that_is_invited_joins_and_runs_without_a_flag() {
+    let fleet = Fleet::without_broker();
+    let (mut central, _broker) = made(&fleet);
+    central.start();
+    let token = invite(&central, &["ship1", "--labels", "site=north", "kind=ferry"]);
+    assert_eq!(
+        (&standing(&central, "ship1")["state"], &standing(&central, "ship1")["key"]),
+        (&"invited".into(), &Value::Null)
+    );
+    let mut ship1 = fleet.absent("ship1", &[]);
+    // From standard input, so that it stands in no list of processes.
+    let mut piped = Command::new("sh");
+    piped.args(["-c", "printf '%s' \"$TOKEN\" | \"$0\" --dir \"$1\" join -", env!("CARGO_BIN_EXE_steward")]);
+    let joined = run(fleet.dir(), piped.arg(ship1.dir()).env("TOKEN", &token)).ok();
+    assert!(joined.stdout.contains("ship1 is a node of the fleet now (node); its central is central"), "{joined:?}");
+    assert_eq!(standing(&central, "ship1")["state"], "member");
+    // Nothing but the directory is said.
+    let runs = Process::start("ship1-run", fleet.dir(), &mut steward(ship1.dir(), &["run"]));
+    eventually("it runs", || ship1.answers().then_some(()));
+    assert_eq!(central.send_and_wait(&shell("ship1", "echo over there"))["stdout"], "over there\n");
+    assert_eq!(ship1.send_and_wait(&event("central", "TextLogging", &["back\n"]))["state"], "done");
+    assert_eq!(central.read("textlogging.log"), "back\n");
+    // A node gives no commands, and nothing of it is left where everybody sees it.
+    let log = format!("{}{}", central.log(), fs::read_to_string(fleet.dir().join("ship1-run.log")).unwrap());
+    assert!(!log.contains(&token[20..60]) && !log.contains("SU"), "a secret is in the log");
+    let again = run(fleet.dir(), &mut join(&fleet, ship1.dir(), &token));
+    assert_eq!(again.code, 1);
+    drop(runs);
+    let again = run(fleet.dir(), &mut join(&fleet, ship1.dir(), &token));
+    assert!(again.code == 1 && again.stderr.contains("is the node ship1 of a fleet already"), "{again:?}");
+    ship1.start();
+    assert_eq!(central.send_and_wait(&shell("ship1", "echo again"))["stdout"], "again\n");
+}
+
+#[test]
+fn a_token_that_is_used_copied_altered_expired_or_taken_back_is_refused_with_the_reason() {
+    let fleet = Fleet::without_broker();
+    let (mut central, _broker) = made(&fleet);
+    central.start();
+    let token = invite(&central, &["ship1"]);
+    run(fleet.dir(), &mut join(&fleet, &fleet.dir().join("ship1"), &token)).ok();
+    let copied = run(fleet.dir(), &mut join(&fleet, &fleet.dir().join("thief"), &token));
+    assert!(copied.code == 1 && copied.stderr.contains("was used at"), "{copied:?}");
+    assert!(copied.stderr.contains("steward revoke ship1"), "{copied:?}");
+    assert!(!fleet.dir().join("thief/identity").exists() && !fleet.dir().join("thief/steward.toml").exists());
+    eventually("central's log has it", || central.log().contains("was refused").then_some(()));
+    let mut altered = token.clone();
+    let at = altered.len() / 2;
+    altered.replace_range(at..=at, if &token[at..=at] == "A" { "B" } else { "A" });
+    let altered = run(fleet.dir(), &mut join(&fleet, &fleet.dir().join("other"), &altered));
+    assert!(altered.code == 1 && altered.stderr.contains("not whole"), "{altered:?}");
+    let short = run(fleet.dir(), &mut join(&fleet, &fleet.dir().join("other"), &token[..100]));
+    assert!(short.code == 1 && short.stderr.contains("not whole"), "{short:?}");
+    let late = invite(&central, &["ship2", "--expires", "1ms"]);
+    let late = run(fleet.dir(), &mut join(&fleet, &fleet.dir().join("ship2"), &late));
+    assert!(late.code == 1 && late.stderr.contains("expired at"), "{late:?}");
+    let back = invite(&central, &["ship3"]);
+    run(fleet.dir(), &mut steward(central.dir(), &["invite", "ship3", "--withdraw"])).ok();
+    let back = run(fleet.dir(), &mut join(&fleet, &fleet.dir().join("ship3"), &back));
+    assert!(back.code == 1 && back.stderr.contains("taken back"), "{back:?}");
+    for name in ["ship1", "central"] {
+        let taken = run(fleet.dir(), &mut steward(central.dir(), &["invite", name]));
+        assert_eq!(taken.code, 1, "{taken:?}");
+    }
+    let elsewhere = fleet.dir().join("elsewhere");
+    let nobody = run(fleet.dir(), &mut steward(&elsewhere, &["invite", "ship4"]));
+    assert!(nobody.code == 1 && nobody.stderr.contains("steward init"), "{nobody:?}");
+}
+
+#[test]
+fn a_node_that_is_revoked_is_thrown_off_and_stays_out() {
+    let fleet = Fleet::without_broker();
+    let (mut central, _broker) = made(&fleet);
+    central.start();
+    let (mut ship1, mut ship2) = (fleet.absent("ship1", &[]), fleet.absent("ship2", &[]));
+    for ship in [&ship1, &ship2] {
+        let token = invite(&central, &[ship.name()]);
+        run(fleet.dir(), &mut join(&fleet, ship.dir(), &token)).ok();
+    }
+    ship1.start();
+    assert_eq!(central.send_and_wait(&shell("ship1", "echo in"))["stdout"], "in\n");
+    let revoked = run(fleet.dir(), &mut steward(central.dir(), &["revoke", "ship1", "--reason", "stolen"])).ok();
+    assert!(revoked.stdout.contains("ship1 is revoked: the broker keeps it out"), "{revoked:?}");
+    let out = |ship: &Node<'_>| {
+        let state = ship.ask("GET", "/v1/info", "")["linkState"].as_str().unwrap().to_owned();
+        ["revoked", "unauthorized"].contains(&state.as_str()).then_some(())
+    };
+    eventually("it is out", || out(&ship1));
+    assert_eq!(
+        (&standing(&central, "ship1")["state"], &standing(&central, "ship1")["reason"]),
+        (&"revoked".into(), &"stolen".into())
+    );
+    // Over a restart as well, and also where the node was away, the list comes.
+    ship1.kill();
+    ship1.start();
+    eventually("it stays out", || out(&ship1));
+    ship2.start();
+    eventually("who was away learns it", || ship2.read("revoked.jwt").contains("eyJ").then_some(()));
+    let message = central.send(&shell("ship1", "echo out"));
+    let never = central.show(&message);
+    assert_ne!(never["state"], "done");
+    // And it may come back as a new one.
+    ship1.kill();
+    fs::remove_dir_all(ship1.dir().join("identity")).unwrap();
+    fs::remove_file(ship1.dir().join("steward.toml")).unwrap();
+    let token = invite(&central, &["ship1"]);
+    run(fleet.dir(), &mut join(&fleet, ship1.dir(), &token)).ok();
+    ship1.start();
+    assert_eq!(central.ended(&message)["stdout"], "out\n");
+}
+
+#[test]
+fn a_node_can_be_revoked_while_central_does_not_run() {
+    let fleet = Fleet::without_broker();
+    let (mut central, _broker) = made(&fleet);
+    central.start();
+    let mut ship1 = fleet.absent("ship1", &[]);
+    let token = invite(&central, &["ship1"]);
+    run(fleet.dir(), &mut join(&fleet, ship1.dir(), &token)).ok();
+    ship1.start();
+    eventually("it is in", || (ship1.ask("GET", "/v1/info", "")["linkState"] == "up").then_some(()));
+    central.kill();
+    let revoked = run(fleet.dir(), &mut steward(central.dir(), &["revoke", "ship1"])).ok();
+    assert!(revoked.stdout.contains("once central runs"), "{revoked:?}");
+    eventually("it is out", || (ship1.ask("GET", "/v1/info", "")["linkState"] != "up").then_some(()));
+    central.start();
+    eventually("central believes it no more", || central.read("revoked.jwt").contains("eyJ").then_some(()));
+}
+
+/// Central is killed again and again while a node joins, and so is the node: whatever was written down is answered again.
+#[test]
+fn a_join_survives_kills_of_both_sides() {
+    let fleet = Fleet::without_broker();
+    let (mut central, _broker) = made(&fleet);
+    let ship1 = fleet.absent("ship1", &[]);
+    let token = invite(&central, &["ship1"]);
+    // Central is not there yet: it waits, and says so.
+    let waits = run(fleet.dir(), join(&fleet, ship1.dir(), &token).args(["--timeout", "4s"]));
+    assert!(waits.code == 1 && waits.stderr.contains("central is not"), "{waits:?}");
+    let identity = ship1.dir().join("identity");
+    for round in 0..10 {
+        let mut joining = Process::start(&format!("join{round}"), fleet.dir(), &mut join(&fleet, ship1.dir(), &token));
+        central.launch();
+        // At once from the second round on, so each round strikes at another moment.
+        eventually("central has written it down", || (standing(&central, "ship1")["state"] == "member").then_some(()));
+        central.kill();
+        joining.kill();
+        if identity.exists() {
+            break;
+        }
+    }
+    central.start();
+    if !identity.exists() {
+        run(fleet.dir(), &mut join(&fleet, ship1.dir(), &token)).ok();
+    }
+    assert!(!ship1.dir().join("identity.joining").exists() || identity.exists());
+    let mut ship1 = ship1;
+    ship1.start();
+    assert_eq!(central.send_and_wait(&shell("ship1", "echo whole"))["stdout"], "whole\n");
+}
+
+#[test]
+fn another_broker_does_for_a_fleet_as_well() {
+    let fleet = Fleet::with_broker("authorization { token: \"hush-hush\" }\n");
+    let secret = fleet.dir().join("secret");
+    fs::write(&secret, "hush-hush").unwrap();
+    let mut central = fleet.absent("central", &[]);
+    let args = ["init", "--external", "--broker-address", &fleet.broker.address(), "--broker-token-file"];
+    run(fleet.dir(), steward(central.dir(), &args).arg(&secret)).ok();
+    central.start();
+    let token = invite(&central, &["ship1"]);
+    let mut ship1 = fleet.absent("ship1", &[]);
+    let mut command = join(&fleet, ship1.dir(), &token);
+    run(fleet.dir(), command.arg("--broker-token-file").arg(&secret)).ok();
+    ship1.start();
+    assert_eq!(central.send_and_wait(&shell("ship1", "echo external"))["stdout"], "external\n");
+    run(fleet.dir(), &mut steward(central.dir(), &["revoke", "ship1"])).ok();
+    let refused = |name: &str| {
+        central.log().contains(&format!("{name} was revoked")) || standing(&central, name)["state"] == "revoked"
+    };
+    assert!(refused("ship1"));
+    let id = ship1.send(&event("central", "TextLogging", &["forged\n"]));
+    eventually("central refuses its signature", || central.log().contains("is revoked").then_some(()));
+    assert_eq!(central.read("textlogging.log"), "");
+    assert_ne!(ship1.show(&id)["state"], "done");
+}
