@@ -16,6 +16,7 @@ mod outputs;
 mod report;
 mod socket;
 mod usage;
+mod wire;
 
 use std::path::PathBuf;
 
@@ -40,6 +41,9 @@ pub(super) struct Bench {
     /// Fewer messages: a minute in place of several, and less certain
     #[arg(long)]
     quick: bool,
+    /// With nodes of a fleet: everything that they send is signed, and verified where it arrives
+    #[arg(long)]
+    signed: bool,
     /// One JSON object a line: the machine, then each figure as it is measured
     #[arg(long)]
     json: bool,
@@ -69,6 +73,8 @@ enum Measure {
     Burst,
     /// A million messages for a node that is absent: accepting, memory, restart, draining
     Million,
+    /// Bytes through the broker for each command and each event
+    Wire,
     /// Load: ten messages for each of 10,000 absent nodes, some of which come
     LoadAbsent,
     /// Load: 200 MB of output from each of 20 nodes at once
@@ -108,6 +114,7 @@ everything at its end, also on Ctrl-C. The measures of load (--load, or by name)
 Examples:
   steward bench
   steward bench --quick --only events,latency
+  steward bench --signed --only events,latency,wire
   steward bench --json > bench.jsonl";
 
     fn run(self, _: Context) -> anyhow::Result<Exit> {
@@ -139,6 +146,9 @@ impl Bench {
         let mut fleet =
             Fleet::new("bench", &parent).context("nothing can be measured without a broker and a folder (--folder)")?;
         fleet.start_broker().await?;
+        if self.signed {
+            fleet.certify()?;
+        }
         let machine = machine::describe(&fleet);
         let mut report = Report::new(&machine, self.json)?;
         let scale = Scale { quick: self.quick };
@@ -181,6 +191,7 @@ async fn take(measure: Measure, fleet: &Fleet, scale: Scale) -> anyhow::Result<V
         Measure::Idle => idle::idle(fleet, scale).await,
         Measure::Burst => load::burst(fleet).await,
         Measure::Million => backlog::measure(fleet, scale).await,
+        Measure::Wire => wire::measure(fleet, scale).await,
         Measure::LoadAbsent => crowd::measure(fleet).await,
         Measure::LoadOutputs => outputs::measure(fleet).await,
         Measure::LoadFlood => flood::measure(fleet).await,

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::{self, Exit};
+use crate::security::keys::{KeyKind, KeyPair};
 use keeper::Keeper;
 use nats::Server;
 pub(super) use node::Node;
@@ -31,6 +32,8 @@ pub(super) struct Fleet {
     folder: PathBuf,
     is_left: bool,
     keeper: Keeper,
+    /// Certifies the nodes that are made, if they are to have an identity.
+    authority: Option<KeyPair>,
 }
 
 impl Fleet {
@@ -45,7 +48,7 @@ impl Fleet {
                 return Err(error);
             }
         };
-        Ok(Self { server, broker: None, address: String::new(), folder, is_left: false, keeper })
+        Ok(Self { server, broker: None, address: String::new(), folder, is_left: false, keeper, authority: None })
     }
 
     /// Starts the broker on a port of its own. Nodes that are made from now on connect to it.
@@ -53,6 +56,12 @@ impl Fleet {
         let (process, address) = self.server.start(&self.folder, &self.keeper).await?;
         self.address = address;
         self.broker = Some(process);
+        Ok(())
+    }
+
+    /// Nodes that are made from now on have an identity, so that they sign what they send and verify what they get.
+    pub(super) fn certify(&mut self) -> anyhow::Result<()> {
+        self.authority = Some(KeyPair::generate(KeyKind::Account)?);
         Ok(())
     }
 

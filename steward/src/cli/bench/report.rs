@@ -24,6 +24,8 @@ pub(super) enum Unit {
     MegabytesPerSecond,
     /// Hundredths of one core.
     Percent,
+    /// A plain number.
+    Each,
 }
 
 impl Unit {
@@ -35,6 +37,7 @@ impl Unit {
             Self::Megabytes => "MB",
             Self::MegabytesPerSecond => "MB/s",
             Self::Percent => "%",
+            Self::Each => "",
         }
     }
 

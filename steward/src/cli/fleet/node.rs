@@ -1,18 +1,23 @@
 //! A node of a fleet: a process of this very program, in a directory of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use protocol::name::NodeName;
 
 use super::keeper::Keeper;
 use super::process::{self, Process};
 use super::{Fleet, eventually, folder};
 use crate::api::InfoView;
 use crate::api::client::Client;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
+use crate::security::certificate::{Certificate, Draft, Role};
+use crate::security::identity::{Identity, NodeKeys};
+use crate::security::keys::KeyPair;
 
 /// How long a node may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -135,10 +140,30 @@ impl Drop for Node {
     }
 }
 
+/// Who a node of this name is, if this key says so.
+fn identity(name: &str, authority: &KeyPair) -> anyhow::Result<Identity> {
+    let keys = NodeKeys::generate()?;
+    let draft = Draft {
+        name: NodeName::new(name)?,
+        key: keys.node.public(),
+        seal_key: keys.seal.public()?,
+        role: if name == "central" { Role::Central } else { Role::Node },
+        labels: BTreeMap::new(),
+        serial: 1,
+        expires: None,
+    };
+    let certificate = Certificate::issue(draft, authority, clock::wall())?;
+    Ok(Identity { keys, certificate, fleet: authority.public(), user_jwt: None, ca: None })
+}
+
 impl Fleet {
     /// A new node that is not started yet. The directory has its name, with a number behind it if that is taken.
     pub(crate) fn absent(&self, name: &str) -> anyhow::Result<Node> {
-        Node::new(name, self.fresh(name)?, &self.address, &self.keeper)
+        let dir = self.fresh(name)?;
+        if let Some(authority) = &self.authority {
+            identity(name, authority)?.save(&dir)?;
+        }
+        Node::new(name, dir, &self.address, &self.keeper)
     }
 
     /// A new node that is ready.
