@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use protocol::event::{Control, Item, Ticket};
+use protocol::event::{Control, Event, Item, Occasion, Ticket};
 use protocol::limits::{INBOX_LANE_MESSAGES_MAX, SWEEP_MESSAGES_MAX, SWEEP_PAUSE, WALL_RECHECK};
 use protocol::message::Options;
 use protocol::outcome::{Final, Progress};
+use protocol::step::Effect;
 use protocol::time::Wall;
 
-use crate::harness::{Rig, item};
+use crate::harness::{Rig, item, other};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -150,4 +151,23 @@ fn results_for_a_sender_that_is_away_are_repeated_together() {
         assert!((9..=18).contains(&told.len()), "ticket {ticket}: {told:?}");
         assert!(told[1].0 < 40_000, "not at once with the longest pause: {told:?}");
     }
+}
+
+/// What may be a recording: its answer goes to whoever it was recorded from, and nothing else comes of it.
+#[test]
+fn a_question_that_may_be_old_is_answered_and_is_no_sign_of_life() {
+    let mut rig = Rig::new();
+    rig.arrive(vec![item(1, 0)]);
+    rig.finish(1);
+    rig.clear();
+    rig.step(Event::Asked { from: other(), nonce: 77, known: None });
+    let answers = |(_, effect): &(u64, Effect)| match effect {
+        Effect::Control { to, control: Control::Hello(hello), .. } => {
+            *to == other() && hello.occasion == Occasion::Answer { nonce: 77, known: true }
+        }
+        _ => false,
+    };
+    assert_eq!(rig.effects.len(), 1, "{:?}", rig.effects);
+    assert!(rig.effects.iter().all(answers), "{:?}", rig.effects);
+    assert!(rig.writes.is_empty(), "{:?}", rig.writes);
 }

@@ -267,6 +267,33 @@ async fn a_recording_that_is_played_again_does_nothing() {
     scene.ship_says("set the clock of central, or the one here, right");
 }
 
+/// A node whose clock is an hour behind has to be within reach: its question is answered. But it is not taken for a sign of
+/// life, because anybody could play a recording of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_from_a_wrong_clock_is_answered_and_counts_as_nothing_else() {
+    let fleet = Fleet::new();
+    let mut scene = Scene::new(&fleet).await;
+    assert_eq!(scene.central.send_and_wait(&shell("ship1", "true"))["state"], "done");
+    let late = scene.members.member("ship9", 1);
+    let probe = json!({
+        "v": 1, "fromNode": "ship9", "toNode": "central", "control": "probe",
+        "nonce": "00000000deadbeef", "epoch": "0000000000000001",
+    });
+    let (at, subject, probe) = (now_ms() - 3_600_000, "central.CTL.ship9", probe.to_string());
+    late.publish_at(at, &scene.thief, subject, Some(&late.certificate), probe.as_bytes()).await;
+    let answered = |message: &Message| {
+        message.subject.as_str() == "ship9.CTL.central" && body(message)["hello"]["nonce"] == "00000000deadbeef"
+    };
+    let deadline = std::time::Instant::now() + crate::harness::SOON;
+    while !scene.recorded().await.iter().any(answered) {
+        assert!(std::time::Instant::now() < deadline, "no answer");
+    }
+    let nodes = scene.central.ask("GET", "/v1/nodes", "");
+    assert!(!nodes.to_string().contains("ship9"), "{nodes}");
+    let said = |line: &Value| line.to_string().contains("ship9 has signed it 36");
+    eventually("whose clock it is", || scene.central.log_lines().iter().any(said).then_some(()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_receipt_ends_no_message() {
     let fleet = Fleet::new();
