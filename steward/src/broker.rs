@@ -169,6 +169,8 @@ struct Inner {
     listening: watch::Sender<u64>,
     /// Between `LinkUp` and `LinkDown`.
     up: AtomicBool,
+    /// How often that has begun.
+    ups: watch::Sender<u64>,
     /// Somebody found out that the link is dead.
     stuck: Notify,
     /// The reading task waits for the engine, so an echo that is late says nothing about the link.
@@ -216,6 +218,7 @@ impl Broker {
             line: watch::Sender::new(None),
             listening: watch::Sender::new(0),
             up: AtomicBool::new(false),
+            ups: watch::Sender::new(0),
             stuck: Notify::new(),
             reader_waits: AtomicBool::new(false),
             watched: watch::Sender::new(BTreeSet::new()),

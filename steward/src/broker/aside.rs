@@ -31,6 +31,11 @@ impl Broker {
         Aside { subject: subject.to_owned(), lines: self.0.line.subscribe(), open: None }
     }
 
+    /// Changes whenever the link has come up.
+    pub(crate) fn ups(&self) -> watch::Receiver<u64> {
+        self.0.ups.subscribe()
+    }
+
     /// Publishes something that is no part of a delivery. False: it did not even reach the client's queue.
     pub(crate) async fn publish_aside(&self, subject: String, body: impl Into<Bytes>) -> bool {
         self.publish(Outgoing { subject, reply: None, headers: None, body: body.into(), introduces: false }).await

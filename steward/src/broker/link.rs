@@ -410,6 +410,7 @@ impl Broker {
         self.0.board.up();
         // A stale word that the link is stuck is about an earlier connection.
         self.0.up.store(true, Ordering::Release);
+        self.0.ups.send_modify(|ups| *ups += 1);
         self.0.engine.event(Event::LinkUp).await;
     }
 

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use super::outcasts::{self, Herald};
 use super::registrar::{Answered, Outcome, Registrar, RegistrarError};
 use super::registry::Registry;
 use super::wire;
-use crate::authority::{Authority, AuthorityError};
+use crate::authority::Authority;
 use crate::broker::Broker;
 use crate::clock::{self, Clock};
 
@@ -35,18 +36,14 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// A desk that is not open yet; none if this node has no fleet's keys, or is not central.
-    pub(crate) fn find(dir: &Path, broker: &Broker, clock: Clock) -> anyhow::Result<Option<Self>> {
-        let Some(central) = broker.trust().identity().map(|identity| identity.certificate.text.clone()) else {
-            return Ok(None);
-        };
-        let authority = match Authority::open(dir) {
-            Err(AuthorityError::None(_)) => return Ok(None),
-            opened => Arc::new(opened?),
-        };
+    /// The desk of the fleet whose keys lie in `dir`.
+    pub(crate) fn open(dir: &Path, broker: &Broker, clock: Clock) -> anyhow::Result<Self> {
+        let own = broker.trust().identity().context("this node has no identity, so it can't let others in")?;
+        let central = own.certificate.text.clone();
+        let authority = Arc::new(Authority::open(dir)?);
         let registry = Arc::new(Mutex::new(Registry::open(authority.folder())?));
         let registrar = Arc::new(Registrar { authority: authority.clone(), central });
-        Ok(Some(Self { authority, registrar, registry, broker: broker.clone(), clock }))
+        Ok(Self { authority, registrar, registry, broker: broker.clone(), clock })
     }
 
     /// Answers until the end.
@@ -61,7 +58,14 @@ impl Desk {
             let arrival = tokio::select! {
                 () = end.cancelled() => return Ok(()),
                 _ = look.tick() => {
-                    herald.look(&self.authority, &self.registry, clock::wall()).await?;
+                    // A disk that is full for an hour must not take the desk down for good.
+                    let looked = herald.look(&self.authority, &self.registry, clock::wall()).await;
+                    if let Err(error) = looked
+                        && lines.take(self.clock.elapsed())
+                    {
+                        let error = format!("{error:#}");
+                        tracing::error!(error, "it can't be seen whether somebody was thrown out of the fleet; it is tried again");
+                    }
                     continue;
                 }
                 ask = asks.next() => match ask {

@@ -4,6 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use protocol::name::NodeName;
 use protocol::time::Wall;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -26,9 +27,6 @@ pub(super) const ASK_ALL: &str = "$STEWARD.ask.*";
 /// The longest question, in bytes.
 const ASK_BYTES_MAX: usize = 256;
 
-/// How often a node looks whether it was away.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// How often a node asks, even if it was never away: a publish can be lost.
 const ASK_AGAIN: Duration = Duration::from_secs(600);
 
@@ -48,20 +46,15 @@ pub(crate) async fn follow(broker: Broker, end: CancellationToken) -> anyhow::Re
     let Some(list) = broker.trust().revocations().cloned() else { return Ok(()) };
     let Some(own) = broker.trust().identity().map(|identity| identity.certificate.clone()) else { return Ok(()) };
     let mut told = broker.aside(REVOKED);
-    let mut look = tokio::time::interval(LOOK);
-    let (mut asked_on, mut since) = (0, ASK_AGAIN);
+    let (mut ups, mut again) = (broker.ups(), tokio::time::interval(ASK_AGAIN));
     loop {
         tokio::select! {
             () = end.cancelled() => return Ok(()),
-            _ = look.tick() => {
-                since += LOOK;
-                let connects = broker.counters().connects.get();
-                if broker.is_up() && (connects != asked_on || since >= ASK_AGAIN) {
-                    (asked_on, since) = (connects, Duration::ZERO);
-                    let ask = serde_json::to_string(&Ask { version: list.version() })?;
-                    broker.publish_aside(format!("{ASK_PREFIX}{}", own.name), ask).await;
-                }
+            up = ups.changed() => {
+                up?;
+                ask(&broker, &own.name, list.version()).await?;
             }
+            _ = again.tick() => ask(&broker, &own.name, list.version()).await?,
             arrival = told.next() => {
                 let Some(arrival) = arrival else { return Ok(()) };
                 let was_out = list.has(&own.key);
@@ -76,6 +69,14 @@ pub(crate) async fn follow(broker: Broker, end: CancellationToken) -> anyhow::Re
             }
         }
     }
+}
+
+/// Tells central which list this node has, if the link is up.
+async fn ask(broker: &Broker, own: &NodeName, version: u64) -> anyhow::Result<()> {
+    if broker.is_up() {
+        broker.publish_aside(format!("{ASK_PREFIX}{own}"), serde_json::to_string(&Ask { version })?).await;
+    }
+    Ok(())
 }
 
 /// Takes a list that somebody has published, if it is the fleet's and newer.

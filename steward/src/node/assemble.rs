@@ -97,7 +97,7 @@ pub(super) async fn assemble(
     let link = wiring.board.clone();
     let (broker, name_check) = Broker::new(broker_config(config, &identity, trust), wiring)?;
     keep_broker(&supervisor, &broker);
-    super::membership::keep(dir, &supervisor, &broker, clock)?;
+    super::membership::keep(dir, &supervisor, &broker, clock);
     let runner = Runner::spawn(setup(config, &opened, &link, &gate)?, &supervisor, for_runner, engine.clone());
     let results = results::Wiring {
         engine: engine.clone(),

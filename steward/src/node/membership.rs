@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::authority;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::enrol::desk::Desk;
@@ -9,15 +10,21 @@ use crate::enrol::outcasts;
 use crate::supervise::{Spec, Stops, Supervisor};
 
 /// Runs both until the node stops. Without an identity there is nothing to do.
-pub(super) fn keep(dir: &Path, supervisor: &Supervisor, broker: &Broker, clock: Clock) -> anyhow::Result<()> {
+pub(super) fn keep(dir: &Path, supervisor: &Supervisor, broker: &Broker, clock: Clock) {
     if broker.trust().identity().is_none() {
-        return Ok(());
+        return;
     }
     let following = broker.clone();
     let spec = Spec::new("revocations").stops(Stops::Never("this node would go on believing keys that are revoked"));
     supervisor.keep(spec, move |end| outcasts::follow(following.clone(), end));
-    if let Some(desk) = Desk::find(dir, broker, clock)? {
-        supervisor.keep("enrolment", move |end| desk.clone().run(end));
+    if dir.join(authority::FOLDER).symlink_metadata().is_err() {
+        return;
     }
-    Ok(())
+    let (dir, broker) = (dir.to_owned(), broker.clone());
+    let spec = Spec::new("enrolment").stops(Stops::Here("nobody could be thrown out of the fleet any more"));
+    supervisor.keep(spec, move |end| {
+        // Opened by the task, so that keys that can't be read are a task that is down, and not a central that is.
+        let desk = Desk::open(&dir, &broker, clock);
+        async move { desk?.run(end).await }
+    });
 }

@@ -43,7 +43,10 @@ pub(super) fn trust(config: &Config, inputs: &mpsc::Sender<Input>) -> anyhow::Re
         Identity::folder(dir).display()
     );
     if !identity.holds(clock::wall()) {
-        tracing::error!("the certificate of this node has expired: others refuse what it sends; run steward rotate");
+        tracing::error!(
+            "the certificate of this node has expired: others refuse what it sends; let it join anew (steward invite {name} \
+             --replace on central; here steward join, after the folder identity was removed)"
+        );
     }
     let revocations = Revocations::load(dir, identity.fleet)
         .context("the list of revoked keys can't be used; if you remove the file, central sends it again")?;

@@ -59,7 +59,7 @@ pub(crate) enum Refusal {
     #[error("its key ({0}) is revoked")]
     Revoked(PublicKey),
     /// The certificate is over.
-    #[error("the certificate of {name} has expired ({}); run steward rotate there. If it has not, one of the two clocks is wrong", rfc3339(*.at))]
+    #[error("the certificate of {name} has expired ({}); let it join anew (steward invite {name} --replace on central). If it has not, one of the two clocks is wrong", rfc3339(*.at))]
     Expired {
         /// Whose.
         name: NodeName,

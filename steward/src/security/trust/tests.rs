@@ -102,7 +102,7 @@ fn a_revoked_key_is_refused_and_an_expired_certificate_too() {
     let headers = send(&central, true);
     assert_eq!(kind(take(&ship, headers.as_ref())), "believed");
     let late = ship.verify(SUBJECT, headers.as_ref(), b"{}", soon).unwrap_err();
-    assert!(late.to_string().contains("steward rotate"), "{late}");
+    assert!(late.to_string().contains("--replace"), "{late}");
 }
 
 #[test]
