@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::ctx::Ctx;
 use crate::event::{Facts, Ticket};
 use crate::inbox::{InKey, Inbox, Incoming, forgotten};
-use crate::limits::{EPOCHS_PER_SENDER_MAX, INBOX_LANE_MESSAGES_MAX, INBOX_LANES_PER_SENDER_MAX};
+use crate::limits::{EPOCHS_PER_SENDER_MAX, INBOX_LANE_MESSAGES_MAX, INBOX_LANES_MAX, INBOX_LANES_PER_SENDER_MAX};
 use crate::message::{Body, Epoch, Message, MessageId, Options, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outcome::{Final, Outcome};
@@ -26,7 +26,7 @@ impl Inbox {
             *kept = newest.max(*kept);
             same += usize::from(*other == epoch);
         }
-        if same >= INBOX_LANES_PER_SENDER_MAX {
+        if same >= INBOX_LANES_PER_SENDER_MAX || self.lanes.len() >= INBOX_LANES_MAX {
             return false;
         }
         if tickets.contains_key(&epoch) || tickets.len() < EPOCHS_PER_SENDER_MAX {
@@ -48,6 +48,7 @@ impl Inbox {
             self.running -= lane.running;
             for incoming in lane.entries.into_values() {
                 self.tickets.remove(&incoming.ticket);
+                self.quota.remove(from, incoming.bytes);
                 self.deadlines.remove(&incoming);
                 if !incoming.stored {
                     self.held -= incoming.message.body.len();
@@ -69,6 +70,7 @@ impl Inbox {
         }
         let full = self.lanes.get(key).is_some_and(|lane| lane.entries.len() >= INBOX_LANE_MESSAGES_MAX);
         let known = self.lanes.contains_key(key);
+        let full = full || !self.quota.has_room(&key.0.peer, 0);
         if full || (!known && !self.room_for_lane(&key.0.peer, key.1, ctx)) {
             return ctx.report(Report::Dropped { peer: key.0.peer.clone(), why: "no room for a cancellation" });
         }
@@ -94,7 +96,7 @@ impl Inbox {
         if let Some(lane) = self.lanes.get_mut(key) {
             lane.close_gap(prev, seq);
         }
-        self.place(key, seq, Incoming { ticket, message, facts, state, again: false, stored: true });
+        self.place(key, seq, Incoming { ticket, message, facts, state, again: false, stored: true, bytes: 0 });
         ctx.report(Report::In { id, lane: key.0.clone(), outcome });
         self.owe(key, ticket, ctx);
         self.start(key, ctx);

@@ -15,6 +15,7 @@ use crate::name::{Lane, NodeName};
 use crate::outcome::{Final, Outcome, Progress, Receipt};
 use crate::owed::Owed;
 use crate::planted::{Bug, planted};
+use crate::quota::Quota;
 use crate::seen::Seen;
 use crate::snapshot::Snapshot;
 use crate::step::{Effect, InLaneRow, InState, InboxRow, Report, Write};
@@ -30,6 +31,8 @@ pub(crate) struct Incoming {
     pub(crate) again: bool,
     /// Whether the body has to be read from the store.
     pub(crate) stored: bool,
+    /// Bytes of the body as it came, for its sender's share.
+    pub(crate) bytes: usize,
 }
 
 impl Incoming {
@@ -75,6 +78,8 @@ pub(crate) struct Inbox {
     pub(crate) lanes: BTreeMap<InKey, InLane>,
     pub(crate) tickets: BTreeMap<Ticket, (InKey, Seq)>,
     pub(crate) last_ticket: u64,
+    /// What each sender has here.
+    pub(crate) quota: Quota,
     /// Bytes of bodies that are held.
     pub(crate) held: usize,
     /// Messages that are not started.
@@ -149,7 +154,7 @@ impl Inbox {
         }
         let mut message = row.message;
         message.body = Body::from("");
-        let incoming = Incoming { ticket: row.ticket, message, facts, state, again, stored: true };
+        let incoming = Incoming { ticket: row.ticket, message, facts, state, again, stored: true, bytes: 0 };
         self.place(&key, row.seq, incoming);
     }
 
@@ -162,6 +167,7 @@ impl Inbox {
         if !incoming.stored {
             self.held += incoming.message.body.len();
         }
+        self.quota.add(&key.0.peer, incoming.bytes);
         self.tickets.insert(incoming.ticket, (key.clone(), seq));
         lane.entries.insert(seq, incoming);
     }
@@ -208,6 +214,8 @@ impl Inbox {
             forgotten(key, item.id, ctx);
         } else if lane.entries.len() >= INBOX_LANE_MESSAGES_MAX || lane.seen.len() >= SEEN_RANGES_MAX {
             ctx.report(Report::Dropped { peer: key.0.peer.clone(), why: "the lane is full" });
+        } else if !self.quota.has_room(&key.0.peer, item.body.len()) {
+            ctx.report(Report::Dropped { peer: key.0.peer.clone(), why: "too much is here already" });
         } else {
             self.accept(key, item, verdict, ctx);
         }
@@ -241,7 +249,8 @@ impl Inbox {
             InState::Finished(outcome) => Some(outcome.clone()),
             InState::Stored | InState::Running(_) => None,
         };
-        let mut incoming = Incoming { ticket, message, facts, state, again: false, stored: false };
+        let bytes = message.body.len();
+        let mut incoming = Incoming { ticket, message, facts, state, again: false, stored: false, bytes };
         if finished.is_some() || self.held + incoming.message.body.len() > INBOX_BODIES_BYTES_MAX {
             incoming.message.body = Body::from("");
             incoming.stored = true;
@@ -284,6 +293,7 @@ impl Inbox {
             let removed = lane.entries.remove(&seq);
             if let Some(incoming) = &removed {
                 self.held -= if incoming.stored { 0 } else { incoming.message.body.len() };
+                self.quota.remove(&key.0.peer, incoming.bytes);
                 self.deadlines.remove(incoming);
             }
             self.waiting -= usize::from(lane.waiting.remove(&seq));

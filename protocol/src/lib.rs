@@ -63,6 +63,8 @@ mod pace;
 
 mod seen;
 
+mod quota;
+
 mod retry;
 
 mod timers;

@@ -32,6 +32,20 @@ pub const STREAM_MESSAGES_MAX: usize = 32;
 /// that their sender tries again. A sender that keeps to [`WINDOW_MESSAGES_MAX`] never meets it.
 pub const INBOX_LANE_MESSAGES_MAX: usize = 2 * WINDOW_MESSAGES_MAX;
 
+/// Messages of one sender that a receiver keeps before they are confirmed, and the bytes of their bodies; more are dropped
+/// without a receipt, so that their sender tries again. Thirty full lanes.
+pub const INBOX_MESSAGES_PER_SENDER_MAX: usize = 65_536;
+/// See [`INBOX_MESSAGES_PER_SENDER_MAX`].
+pub const INBOX_BYTES_PER_SENDER_MAX: usize = 256 * 1024 * 1024;
+
+/// The same for all senders together: about 150 MB of memory, and 2 GiB of disk.
+pub const INBOX_MESSAGES_MAX: usize = 250_000;
+/// See [`INBOX_MESSAGES_MAX`].
+pub const INBOX_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+
+/// Lanes that a receiver keeps for all senders together; messages on further lanes are dropped without a receipt.
+pub const INBOX_LANES_MAX: usize = 400_000;
+
 /// Lanes that a receiver keeps for one sender and store epoch; messages on further lanes are dropped without a receipt.
 pub const INBOX_LANES_PER_SENDER_MAX: usize = 256;
 
@@ -100,6 +114,10 @@ pub const WALL_RECHECK: Duration = Duration::from_secs(30);
 
 /// Other nodes that a node remembers; what comes from further ones is dropped and reported.
 pub const PEERS_MAX: usize = 200_000;
+
+/// Bytes of what other nodes say of themselves that a node remembers, all together; what is beyond is not kept, and the
+/// nodes are known without it.
+pub const PEERS_INFO_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Bytes of bodies of messages that wait in the inbox and are held in memory for a quick start; others are read again
 /// from the store when their turn comes.

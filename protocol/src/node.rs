@@ -220,9 +220,10 @@ impl Node {
         if envelope.to != Some(self.ctx.me.incarnation) && !planted(Bug::IncarnationIgnored) {
             return self.mistaken(&from);
         }
-        if let Some(peer) = self.peers.get(&from) {
-            self.peers.alive(peer, &mut self.ctx);
-        }
+        let Some(peer) = self.peers.get(&from) else {
+            return self.ctx.report(Report::Dropped { peer: from, why: "too many nodes" });
+        };
+        self.peers.alive(peer, &mut self.ctx);
         if let Some(key) = self.inbox.arrive(envelope, verdicts, &mut self.ctx) {
             self.inbox.start(&key, &mut self.ctx);
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::ctx::Ctx;
 use crate::event::{Control, Hello, Occasion};
-use crate::limits::{PEERS_MAX, PROBE_TIMEOUT, SUCCESSION_GRACE};
+use crate::limits::{PEERS_INFO_BYTES_MAX, PEERS_MAX, PROBE_TIMEOUT, SUCCESSION_GRACE};
 use crate::message::{Body, Incarnation};
 use crate::name::NodeName;
 use crate::planted::{Bug, planted};
@@ -67,6 +67,8 @@ pub(crate) struct Peers {
     by_name: BTreeMap<NodeName, usize>,
     /// How many of them are watched, because something waits for them.
     watched: usize,
+    /// Bytes of what they say of themselves.
+    info_bytes: usize,
 }
 
 impl Peers {
@@ -81,6 +83,7 @@ impl Peers {
     fn insert(&mut self, row: PeerRow) -> usize {
         let index = self.list.len();
         self.by_name.insert(row.name.clone(), index);
+        self.info_bytes += row.info.len();
         self.list.push(Peer {
             row,
             presence: Presence::Unknown,
@@ -200,11 +203,19 @@ impl Peers {
         Change::None
     }
 
+    /// Keeps what a node says of itself, if there is room for it.
+    fn describe(&mut self, peer: usize, info: &Body) {
+        let row = &mut self.list[peer].row;
+        let others = self.info_bytes - row.info.len();
+        if !info.is_empty() && others + info.len() <= PEERS_INFO_BYTES_MAX {
+            self.info_bytes = others + info.len();
+            row.info = info.clone();
+        }
+    }
+
     /// The peer has said who it is, asked or by itself.
     pub(crate) fn hello(&mut self, peer: usize, hello: &Hello, wanted: bool, ctx: &mut Ctx) -> Change {
-        if !hello.info.is_empty() {
-            self.list[peer].row.info = hello.info.clone();
-        }
+        self.describe(peer, &hello.info);
         let known = self.list[peer].row.incarnation == Some(hello.incarnation);
         let session = self.list[peer].session.clone();
         match (hello.occasion, session) {

@@ -57,7 +57,6 @@ impl Blobs {
     }
 
     /// The folder itself.
-    #[cfg(test)]
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }

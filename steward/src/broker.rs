@@ -9,6 +9,7 @@ pub(crate) mod access;
 mod aside;
 mod batch;
 mod counters;
+mod ears;
 mod echo;
 mod incoming;
 mod link;
@@ -21,7 +22,7 @@ pub(crate) mod wire;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -175,6 +176,8 @@ struct Inner {
     stuck: Notify,
     /// The reading task waits for the engine, so an echo that is late says nothing about the link.
     reader_waits: AtomicBool,
+    /// Bytes of messages that the engine may not have taken yet.
+    queued_bytes: AtomicUsize,
     /// Whose announcements we listen to.
     watched: watch::Sender<BTreeSet<NodeName>>,
     name_checked: Mutex<Option<oneshot::Sender<NameCheck>>>,
@@ -221,6 +224,7 @@ impl Broker {
             ups: watch::Sender::new(0),
             stuck: Notify::new(),
             reader_waits: AtomicBool::new(false),
+            queued_bytes: AtomicUsize::new(0),
             watched: watch::Sender::new(BTreeSet::new()),
             name_checked: Mutex::new(Some(name_checked)),
             displaced: watch::Sender::new(None),

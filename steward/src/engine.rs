@@ -21,7 +21,7 @@ use protocol::{Event, Node};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub(crate) use self::perform::Outputs;
-pub(crate) use self::stats::EngineStats;
+pub(crate) use self::stats::{EngineStats, little_room};
 use crate::blobs::{Blobs, Owner};
 use crate::clock::Clock;
 use crate::message_log::MessageLog;

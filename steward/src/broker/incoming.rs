@@ -4,17 +4,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 
-use async_nats::{Client, Message, StatusCode, Subscriber};
-use futures_util::{FutureExt, StreamExt};
+use async_nats::{Client, Message, StatusCode};
 use protocol::Event;
 use protocol::event::{Control, Hello, Occasion, Verdict};
 use protocol::message::{Incarnation, Kind};
 use protocol::name::NodeName;
+use protocol::outcome::{Output, Progress};
 use protocol::time::Wall;
 
 use super::batch::Outgoing;
+use super::ears::Ears;
 use super::echo::Purpose;
 use super::wire::control::Told;
 use super::wire::namesake::{Namesake, Who};
@@ -31,12 +31,12 @@ use crate::security::trust::Proof;
 /// Arrived messages that are decoded before the engine gets their events.
 const BATCH_MESSAGES: usize = 256;
 
-/// Bytes of arrived bodies that are decoded before the engine gets their events.
+/// Bytes of arrived bodies that are decoded before the engine gets their events; as they arrive, and unpacked.
 const BATCH_BYTES: usize = 1024 * 1024;
 
-/// Announcers with a subscription each; with more of them, one subscription takes all announcements. Each subscription
-/// costs memory here and on the server.
-const WATCHED_SINGLY_MAX: usize = 32;
+/// Bytes of messages that may wait for the engine. What arrives is a thousandth of what it is when it is unpacked, so a limit
+/// on how many wait is none on the memory that they take.
+const QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Why something that has arrived is dropped.
 enum Dropped {
@@ -56,13 +56,6 @@ impl From<Refusal> for Dropped {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
-}
-
-/// What is listened to on one connection.
-struct Ears {
-    own: Subscriber,
-    hellos: Vec<(Option<NodeName>, Subscriber)>,
-    watched: BTreeSet<NodeName>,
 }
 
 impl Broker {
@@ -93,9 +86,16 @@ impl Broker {
                         let wanted = watched.borrow_and_update().clone();
                         ears.watch(&client, self.me(), wanted).await;
                     }
-                    messages = ears.next() => match messages {
+                    messages = ears.next(BATCH_MESSAGES, BATCH_BYTES) => match messages {
                         Some(messages) => {
-                            if !self.take(messages, &ears.watched, &mut packer).await {
+                            let watched = Arc::clone(&ears.watched);
+                            let engine_lives = tokio::select! {
+                                biased;
+                                engine_lives = self.take(messages, &watched, &mut packer) => engine_lives,
+                                never = ears.listen() => match never {},
+                            };
+                            self.lost(ears.take_lost());
+                            if !engine_lives {
                                 return Ok(());
                             }
                         }
@@ -110,7 +110,7 @@ impl Broker {
     async fn listen(&self, client: &Client) -> Option<Ears> {
         let own = client.subscribe(format!("{}.>", self.me()));
         match tokio::time::timeout(CALL, own).await {
-            Ok(Ok(own)) => Some(Ears { own, hellos: Vec::new(), watched: BTreeSet::new() }),
+            Ok(Ok(own)) => Some(Ears::new(own)),
             Ok(Err(_)) | Err(_) => {
                 tokio::time::sleep(CALL / 10).await;
                 None
@@ -122,6 +122,7 @@ impl Broker {
     pub(crate) async fn take(&self, messages: Vec<Message>, watched: &BTreeSet<NodeName>, packer: &mut Packer) -> bool {
         let counters = &self.0.counters;
         let mut events = Vec::with_capacity(messages.len());
+        let mut bytes = 0;
         for message in messages {
             counters.received.one();
             counters.received_bytes.add(message.payload.len());
@@ -135,8 +136,9 @@ impl Broker {
                 Some(Channel::Namesake) => ("name", ""),
                 None => ("subject", message.subject.strip_prefix(subject::HELLO_PREFIX).unwrap_or("")),
             };
+            let before = events.len();
             match self.translate(&message, watched, packer, &mut events).await {
-                Ok(()) => {}
+                Ok(()) => bytes += events.iter().skip(before).map(weight).sum::<usize>(),
                 Err(Dropped::Wire(error)) => {
                     tracing::debug!(subject = %message.subject.escape_debug(), kind = error.kind(), "dropped");
                     self.refuse(kind, peer, &error);
@@ -146,12 +148,29 @@ impl Broker {
                     self.refused(&refusal, peer).await;
                 }
             }
+            if bytes >= BATCH_BYTES && !self.hand_over(std::mem::take(&mut events), std::mem::take(&mut bytes)).await {
+                return false;
+            }
         }
-        self.hand_over(events).await
+        self.hand_over(events, bytes).await
     }
 
-    async fn hand_over(&self, events: Vec<Event>) -> bool {
+    /// Gives events of so many bytes to the engine, as soon as there is room.
+    async fn hand_over(&self, events: Vec<Event>, bytes: usize) -> bool {
         let inputs = &self.0.engine.inputs;
+        // Only here is anything added, and by one task.
+        let queued = self.0.queued_bytes.load(Ordering::Relaxed) + bytes;
+        self.0.queued_bytes.store(queued, Ordering::Relaxed);
+        if queued > QUEUED_BYTES_MAX {
+            // All places are free when everything is taken.
+            self.0.reader_waits.store(true, Ordering::Release);
+            let empty = inputs.reserve_many(inputs.max_capacity()).await.is_ok();
+            self.0.reader_waits.store(false, Ordering::Release);
+            if !empty {
+                return false;
+            }
+            self.0.queued_bytes.store(bytes, Ordering::Relaxed);
+        }
         let mut events = events.into_iter().peekable();
         while events.peek().is_some() {
             let count = events.len().min(inputs.max_capacity());
@@ -379,6 +398,14 @@ impl Broker {
         Ok(())
     }
 
+    /// So many messages have arrived and found no room.
+    pub(super) fn lost(&self, messages: u64) {
+        self.0.counters.slow_consumer.add(usize::try_from(messages).unwrap_or(usize::MAX));
+        if messages > 0 && self.0.noise.worth_a_line("slow consumer", "") {
+            tracing::warn!("more arrives than this node can take; some of it is lost and will be sent again");
+        }
+    }
+
     /// Counts what was not believed, and says so where that is news.
     async fn refused(&self, refusal: &Refusal, peer: &str) {
         let counters = &self.0.counters;
@@ -401,54 +428,34 @@ impl Broker {
     }
 }
 
-impl Ears {
-    /// The next messages, at least one; none when the subscription has ended.
-    async fn next(&mut self) -> Option<Vec<Message>> {
-        let first = std::future::poll_fn(|cx| {
-            if let Poll::Ready(message) = self.own.poll_next_unpin(cx) {
-                return Poll::Ready(message);
-            }
-            for (_, hellos) in &mut self.hellos {
-                if let Poll::Ready(Some(message)) = hellos.poll_next_unpin(cx) {
-                    return Poll::Ready(Some(message));
-                }
-            }
-            Poll::Pending
-        })
-        .await?;
-        let mut bytes = first.payload.len();
-        let mut messages = vec![first];
-        while messages.len() < BATCH_MESSAGES && bytes < BATCH_BYTES {
-            let Some(Some(message)) = self.own.next().now_or_never() else { break };
-            bytes += message.payload.len();
-            messages.push(message);
+/// Bytes that an event holds in the engine's queue, beside its own few.
+fn weight(event: &Event) -> usize {
+    match event {
+        Event::Envelope(envelope, _) => envelope.items.iter().map(|item| item.body.len()).sum(),
+        Event::Receipts(receipts) => {
+            let text = |output: &Output| output.inline.as_ref().map_or(0, |text| text.len());
+            let outcomes = receipts.receipts.iter().filter_map(|(_, receipt)| match &receipt.progress {
+                Progress::Final(outcome) => Some(outcome),
+                Progress::Stored | Progress::Running => None,
+            });
+            outcomes.map(|outcome| text(&outcome.stdout) + text(&outcome.stderr)).sum()
         }
-        Some(messages)
+        Event::Hello(hello) | Event::Control { control: Control::Hello(hello), .. } => hello.info.len(),
+        Event::Control { .. }
+        | Event::Asked { .. }
+        | Event::NoResponders(_)
+        | Event::HandedOver { .. }
+        | Event::Unsendable { .. }
+        | Event::Submit(_)
+        | Event::Cancel { .. }
+        | Event::Loaded { .. }
+        | Event::Swept { .. }
+        | Event::Finished(_)
+        | Event::Fetched { .. }
+        | Event::Sealed { .. }
+        | Event::LinkUp
+        | Event::LinkDown
+        | Event::Stopping
+        | Event::Tick => 0,
     }
-
-    /// Listens to the announcements of `wanted`.
-    async fn watch(&mut self, client: &Client, me: &NodeName, mut wanted: BTreeSet<NodeName>) {
-        wanted.remove(me);
-        if wanted.len() > WATCHED_SINGLY_MAX {
-            if !matches!(&self.hellos[..], [(None, _)]) {
-                self.hellos = listen_to(client, None).await.map(|all| (None, all)).into_iter().collect();
-            }
-        } else {
-            self.hellos.retain(|(name, _)| name.as_ref().is_some_and(|name| wanted.contains(name)));
-            for name in &wanted {
-                if self.hellos.iter().any(|(known, _)| known.as_ref() == Some(name)) {
-                    continue;
-                }
-                if let Some(ear) = listen_to(client, Some(name)).await {
-                    self.hellos.push((Some(name.clone()), ear));
-                }
-            }
-        }
-        self.watched = wanted;
-    }
-}
-
-async fn listen_to(client: &Client, name: Option<&NodeName>) -> Option<Subscriber> {
-    let subject = name.map_or_else(|| format!("{}*", subject::HELLO_PREFIX), subject::hello);
-    tokio::time::timeout(CALL, client.subscribe(subject)).await.ok()?.ok()
 }

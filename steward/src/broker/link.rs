@@ -170,10 +170,7 @@ impl Broker {
                 None => return,
             },
             NatsEvent::SlowConsumer(_) => {
-                counters.slow_consumer.one();
-                if self.0.noise.worth_a_line("slow consumer", "") {
-                    tracing::warn!("more arrives than this node can take; some of it is lost and will be sent again");
-                }
+                self.lost(1);
                 return;
             }
             NatsEvent::ServerError(error) => {

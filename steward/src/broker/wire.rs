@@ -26,6 +26,9 @@ pub(crate) const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages in one envelope, and receipts in one publish.
 pub(crate) const ITEMS_MAX: usize = 512;
 
+/// The `data` of one message, in bytes of its JSON.
+pub(crate) const DATA_BYTES_MAX: usize = 512 * 1024;
+
 /// Confirmed results in one publish.
 pub(crate) const TICKETS_MAX: usize = 4096;
 

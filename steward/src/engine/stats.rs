@@ -11,7 +11,7 @@ use protocol::step::Write;
 use crate::hello::Queues;
 use crate::metrics::Metrics;
 
-/// New messages are refused when the file system has less room than this, in bytes, so that what was accepted can still
+/// New messages, lines for logs and fetched outputs are refused when the file system has less room than this, in bytes, so that what was accepted can still
 /// be brought to an end; on a small file system, than this part of it.
 const RESERVE_BYTES: u64 = 32 * 1024 * 1024;
 /// See [`RESERVE_BYTES`].
@@ -158,8 +158,9 @@ impl EngineStats {
     }
 }
 
-/// Why there is too little room in the file system of `dir`, if there is.
-fn little_room(dir: &Path) -> Option<String> {
+/// Why there is too little room in the file system of `dir`, if there is. What others send must not take the last of it
+/// either, because a store that can't write can bring nothing to an end.
+pub(crate) fn little_room(dir: &Path) -> Option<String> {
     let stat = rustix::fs::statvfs(dir).ok()?;
     let (free, all) = (stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize));
     let reserve = RESERVE_BYTES.min(all / RESERVE_PART);

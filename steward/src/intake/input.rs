@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::Defaults;
 use crate::clock;
 
-/// The longest `data`, in bytes of its JSON.
-pub(crate) const DATA_BYTES_MAX: usize = 512 * 1024;
+/// The longest `data`, in bytes of its JSON: what a receiver takes.
+pub(crate) const DATA_BYTES_MAX: usize = crate::broker::wire::DATA_BYTES_MAX;
 
 /// The most strings in `data`.
 pub(crate) const DATA_ITEMS_MAX: usize = 4096;

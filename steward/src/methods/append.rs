@@ -37,6 +37,7 @@ use super::runner::Ends;
 use super::{Ending, MethodError};
 use crate::clock;
 use crate::crash_points::{self, Point};
+use crate::engine::little_room;
 use crate::own_file;
 use journal::{Journal, Record};
 
@@ -183,6 +184,9 @@ struct Files {
 type Written = (Option<Files>, Vec<Append>, io::Result<()>);
 
 fn write_group(dir: &Path, log: &Log, files: Option<Files>, appends: Vec<Append>) -> Written {
+    if let Some(why) = little_room(dir) {
+        return (files, appends, Err(io::Error::new(io::ErrorKind::StorageFull, why)));
+    }
     let bytes: u64 = appends.iter().map(|append| append.bytes.len() as u64).sum();
     let mut files = match ready(dir, log, files, bytes) {
         Ok(files) => files,

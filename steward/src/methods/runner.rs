@@ -8,7 +8,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,9 @@ pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Messages without a record (NACK types) that may wait for their turn; more are dropped, and counted.
 pub(crate) const UNRECORDED_MAX: usize = 1024;
+
+/// Bytes of the data of those that wait; more are dropped, and counted.
+const UNRECORDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Messages without a record that run at the same time.
 const UNRECORDED_RUNNING_MAX: usize = 64;
@@ -112,6 +115,7 @@ struct Shared {
     bodies: Bodies,
     effects: Mutex<mpsc::Receiver<Vec<Effect>>>,
     unrecorded: mpsc::Sender<(NodeName, Run)>,
+    unrecorded_bytes: AtomicUsize,
     live: StdMutex<HashMap<u64, Live>>,
     /// How many entries `live` has, for whoever waits for it to become empty.
     running: watch::Sender<usize>,
@@ -170,6 +174,7 @@ impl Runner {
             bodies: setup.bodies,
             effects: Mutex::new(effects),
             unrecorded,
+            unrecorded_bytes: AtomicUsize::new(0),
             live: StdMutex::default(),
             running: watch::Sender::new(0),
             untold: watch::Sender::new(0),
@@ -290,6 +295,7 @@ async fn run_unrecorded(
             next = async { (Arc::clone(&room).acquire_owned().await, waiting.recv().await) } => next,
         };
         let Some((_, run)) = next else { return Ok(()) };
+        shared.unrecorded_bytes.fetch_sub(run.message.body.len(), Ordering::Relaxed);
         shared.unrecorded_started.fetch_add(1, Ordering::Relaxed);
         shared.start(vec![run], false, Some(permit?));
     }
@@ -307,7 +313,11 @@ impl Shared {
                 self.start(runs, true, None);
             }
             Effect::StartUnrecorded { from, run } => {
-                if self.stopping.is_cancelled() || self.unrecorded.try_send((from, run)).is_err() {
+                let bytes = run.message.body.len();
+                let waiting = self.unrecorded_bytes.fetch_add(bytes, Ordering::Relaxed);
+                let fits = waiting + bytes <= UNRECORDED_BYTES_MAX && !self.stopping.is_cancelled();
+                if !fits || self.unrecorded.try_send((from, run)).is_err() {
+                    self.unrecorded_bytes.fetch_sub(bytes, Ordering::Relaxed);
                     self.dropped.fetch_add(1, Ordering::Relaxed);
                 }
             }

@@ -27,7 +27,7 @@ const LINK: [(&str, &str); 14] = [
     ("dropped", "What was not published because the link was down or too slow; it is tried again"),
     ("unsendable", "What can't be published at all"),
     ("bulk_dropped", "Pieces of outputs that were not sent because too many waited; they are asked for again"),
-    ("slow_consumer", "Messages that the broker's client lost because this node was too slow"),
+    ("slow_consumer", "Messages that arrived and were lost because this node was too slow"),
     ("server_errors", "Errors that the broker reported"),
     ("echoes_missed", "Echoes to ourselves that did not come back in time"),
 ];

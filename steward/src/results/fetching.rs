@@ -15,6 +15,7 @@ use super::{Ask, Results};
 use crate::blobs::{Blobs, Fetching, Owner};
 use crate::broker::Bulk;
 use crate::broker::wire::chunk::Chunk;
+use crate::engine::little_room;
 
 /// Files that are open at the same time; the one that was not used for longest is closed first. The core fetches fewer.
 const OPEN_MAX: usize = 64;
@@ -97,8 +98,13 @@ impl Files {
         let mut events = Vec::new();
         // One word for each output that has grown, not for each piece.
         let mut grown = BTreeSet::new();
+        // How long an output is, only its receiver knows; it must not fill the disk on which we keep what has ended.
+        let little = little_room(self.blobs.dir());
         for work in work {
             let result = match work {
+                Work::Chunk(..) if let Some(why) = &little => {
+                    Err(io::Error::new(io::ErrorKind::StorageFull, why.as_str()))
+                }
                 Work::Chunk(from, chunk) => self.append(&from, &chunk).map(|key| grown.extend(key)),
                 Work::Effect(Effect::Receive { id, stream, from, ticket, len }) => self
                     .receive(id, stream, from, ticket, len)

@@ -12,7 +12,9 @@ use serde_json::value::RawValue;
 
 use super::subject::Ends;
 use super::text::{self, Hex64, KindText};
-use super::{DURATION_MS_MAX, ITEMS_MAX, NUMBER_MAX, VERSION, WALL_MS_MAX, WireError, limit, millis, number};
+use super::{
+    DATA_BYTES_MAX, DURATION_MS_MAX, ITEMS_MAX, NUMBER_MAX, VERSION, WALL_MS_MAX, WireError, limit, millis, number,
+};
 
 /// The seed's default (R10); a message that has it does not carry it.
 const TIMEOUT_MS_DEFAULT: u64 = 10_000;
@@ -174,7 +176,10 @@ pub(crate) fn decode(body: &[u8], me: &NodeName, kind: Kind, method: &str) -> Re
 fn item(item: ItemText<'_>) -> Result<Item, WireError> {
     let body: Arc<str> = match item.data {
         None => Arc::from("[]"),
-        Some(data) if text::is_array_of_strings(data.get()) => Arc::from(data.get()),
+        Some(data) if text::is_array_of_strings(data.get()) => {
+            limit("data", data.get().len(), DATA_BYTES_MAX)?;
+            Arc::from(data.get())
+        }
         Some(_) => return Err(WireError::Value("data is no array of strings")),
     };
     let seq = number("seq", item.seq, NUMBER_MAX)?;
