@@ -10,6 +10,7 @@ mod arrival;
 mod bodies;
 mod input;
 mod rules;
+mod trust;
 
 /// A place where bytes of strangers are read.
 pub(crate) struct Target {
@@ -29,6 +30,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "node", run: arrival::node },
     Target { name: "inmsg", run: input::inmsg },
     Target { name: "rules", run: rules::file },
+    Target { name: "signature", run: trust::signature },
+    Target { name: "token", run: trust::token },
 ];
 
 /// The target that the environment names; libFuzzer itself owns the command line.

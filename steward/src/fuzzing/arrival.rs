@@ -41,6 +41,9 @@ const STORE: u64 = 0xaa;
 /// The message that it has sent to central, so that receipts have something to be for.
 const SENT: MessageId = MessageId(0x0193_a5b2_7c1e_7d3a_9b52_5a1f_0e6c_2d10);
 
+/// Between two frames of an input.
+const PARTED_BY: &[u8] = b"\n%%\n";
+
 /// Frames of one input; more are passed over.
 const FRAMES_MAX: usize = 64;
 
@@ -82,7 +85,6 @@ pub(super) fn node(bytes: &[u8]) {
 }
 
 fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    const PARTED_BY: &[u8] = b"\n%%\n";
     let mut rest = Some(bytes);
     std::iter::from_fn(move || {
         let all = rest?;
@@ -93,7 +95,7 @@ fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The message that stands in a frame; headers that no client could have read are left out.
-fn message(frame: &[u8]) -> Message {
+pub(super) fn message(frame: &[u8]) -> Message {
     let at = frame.windows(2).position(|window| window == b"\n\n");
     let (head, body) = match at {
         Some(at) => (frame.get(..at), frame.get(at + 2..)),

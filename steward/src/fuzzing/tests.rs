@@ -115,7 +115,7 @@ macro_rules! targets {
     };
 }
 
-targets!(envelope, receipts, control, hello, frame, node, inmsg, rules);
+targets!(envelope, receipts, control, hello, frame, node, inmsg, rules, signature, token);
 
 /// The corpus must reach what lies behind the first checks, else it is worth nothing.
 #[test]
@@ -132,4 +132,5 @@ fn the_corpus_has_inputs_that_are_taken() {
     taken("receipts", &|body| wire::receipts::decode(body, &me, "central").is_ok());
     taken("control", &|body| wire::control::decode(body, &me, "central").is_ok());
     taken("hello", &|body| wire::hello::decode(body, "central").is_ok());
+    taken("token", &|claims| super::trust::is_certificate(claims));
 }
