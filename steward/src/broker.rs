@@ -44,7 +44,7 @@ pub(crate) use access::Access;
 pub(crate) use counters::Counters;
 use echo::{Echoes, Purpose};
 pub(crate) use name_check::NameCheck;
-use noise::Noise;
+pub(crate) use noise::Noise;
 pub(crate) use state::{LinkBoard, LinkState};
 pub(crate) use window::Window;
 use wire::chunk::Chunk;

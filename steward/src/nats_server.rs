@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::{Authority, SERVER_CONFIG};
+use crate::broker::Noise;
 use crate::child::{Child, Program};
-use crate::clock;
+use crate::clock::{self, Clock};
 
 /// Where Debian puts servers; not on everyone's PATH.
 const BEYOND_PATH: [&str; 2] = ["/usr/local/sbin", "/usr/sbin"];
@@ -101,13 +102,14 @@ pub(crate) async fn serve(
 ) -> anyhow::Result<()> {
     let mut authority = Authority::open(&dir)?;
     renew(&mut authority)?;
+    let noise = Noise::new(Clock::start());
     let program = Program {
         name: "nats-server",
         path: binary.path,
         args: vec!["-c".into(), SERVER_CONFIG.into()],
         dir: authority.folder().to_owned(),
         take_line: Some(Arc::new(move |line| {
-            log(line);
+            log(line, &noise);
             if line.ends_with(READY) {
                 ready.send_replace(true);
             }
@@ -143,17 +145,29 @@ fn keep_certificate(authority: &mut Authority, server: &Child) {
 }
 
 /// A line of the server, `[812] [INF] Server is ready`, as a line of ours.
-fn log(line: &str) {
+fn log(line: &str, noise: &Noise) {
     let (level, text) = parse(line);
-    match level {
-        "FTL" => tracing::error!("nats-server: {text}"),
-        // What is wrong with one client is that client's trouble; the server goes on.
-        "ERR" if text.contains(" - cid:") => tracing::warn!("nats-server: {text}"),
-        "ERR" => tracing::error!("nats-server: {text}"),
-        "WRN" => tracing::warn!("nats-server: {text}"),
-        "DBG" | "TRC" => tracing::debug!("nats-server: {text}"),
+    match (level, client(text)) {
+        ("FTL", _) | ("ERR", None) => tracing::error!("nats-server: {text}"),
+        // What is wrong with one client is that client's trouble, and it tries again and again; the server goes on.
+        ("ERR", Some(about)) => {
+            if noise.worth_a_line("client", &about) {
+                tracing::warn!("nats-server: {text} (the same from there is not told again within a minute)");
+            }
+        }
+        ("WRN", _) => tracing::warn!("nats-server: {text}"),
+        ("DBG" | "TRC", _) => tracing::debug!("nats-server: {text}"),
         _ => tracing::info!("nats-server: {text}"),
     }
+}
+
+/// From which host, and about what, the server complains of a client: `10.0.0.7:4711 - cid:12 - authentication error`.
+fn client(text: &str) -> Option<String> {
+    let (address, rest) = text.split_once(" - cid:")?;
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    // What follows a colon names ports, which are others each time.
+    let what = rest.rsplit(" - ").next().and_then(|what| what.split(": ").next()).unwrap_or_default();
+    Some(format!("{host} {what}"))
 }
 
 fn parse(line: &str) -> (&str, &str) {
@@ -181,6 +195,18 @@ mod tests {
         assert_eq!(parse("[812] [INF] Server is ready"), ("INF", "Server is ready"));
         assert_eq!(parse("[812] [ERR] a ] [ b"), ("ERR", "a ] [ b"));
         assert_eq!(parse("nats-server: no such file"), ("", "nats-server: no such file"));
+    }
+
+    #[test]
+    fn a_client_that_tries_again_is_the_same_client() {
+        let first = client("10.0.0.7:4711 - cid:12 - authentication error").unwrap();
+        assert_eq!(first, "10.0.0.7 authentication error");
+        assert_eq!(client("10.0.0.7:4712 - cid:13 - authentication error"), Some(first));
+        assert_eq!(
+            client("[fd00::1]:4712 - cid:1 - TLS handshake error: EOF").unwrap(),
+            "[fd00::1] TLS handshake error"
+        );
+        assert_eq!(client("Error listening on port: 127.0.0.1:4222"), None);
     }
 
     #[test]
