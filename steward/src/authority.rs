@@ -30,6 +30,7 @@ use protocol::time::Wall;
 use rustix::fs::{FlockOperation, flock};
 use zeroize::Zeroizing;
 
+use crate::own_file;
 use crate::security::certificate::{Certificate, CertificateError, Draft, Role};
 use crate::security::jwt::JwtError;
 use crate::security::keys::{KeyError, KeyKind, KeyPair, PublicKey};
@@ -319,7 +320,8 @@ impl OwnBroker {
     /// Held by one process that changes something here; others wait for it.
     fn lock(&self) -> Result<File, AuthorityError> {
         let path = self.folder.join(LOCK);
-        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let mut options = OpenOptions::new();
+        let open = own_file::open(&path, options.write(true).create(true).truncate(false).mode(0o600));
         let lock = open.and_then(|file| {
             flock(&file, FlockOperation::LockExclusive)?;
             Ok(file)

@@ -83,6 +83,7 @@ fn no_link_leads_out_of_the_nodes_directory() {
         ("textlogging.journal", "file"),
         ("errorlog.log", "file"),
         ("engine.died", "file"),
+        ("audit.jsonl", "file"),
         ("inmsg.txt", "file"),
         (TAKEN, "file"),
         ("steward.sock", "folder/steward.sock"),
