@@ -27,7 +27,7 @@ pub(super) async fn ready<M: Method>(
     let (mut able, mut unable) = (Vec::with_capacity(runs.len()), Vec::new());
     for run in runs {
         let failed = |why: String| (Final::Failed, why);
-        let refused = |why: String| (Final::Refused, format!("{why}; the rules have changed since it was accepted"));
+        let refused = |why: String| (Final::Refused, format!("{why}; it had been accepted before that changed"));
         let understood = data(&run.message.body).map_err(failed).and_then(|data| {
             let grant = (host.permit)(&run.message, &data).map_err(refused)?;
             Ok((M::parse(&data).map_err(failed)?, grant))

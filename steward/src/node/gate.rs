@@ -65,16 +65,56 @@ impl Gate {
 
     /// Says of what is about to run whether it still may.
     pub(super) fn permit(&self) -> Permit {
-        let (admission, trust) = (self.admission.clone(), self.trust.clone());
-        Arc::new(move |message: &Message, data: &[String]| {
-            let sender = trust.who_is(&message.from);
-            // Taken back while it waited: its key is believed no more, so nothing of it runs any more either.
-            if let (Some(revocations), Some(key)) = (trust.revocations(), &sender.key)
-                && revocations.has(key)
-            {
-                return Err(format!("the key of {} was revoked", sender.name));
-            }
-            admission.permit(&sender, message.kind, &message.method, Some(data))
-        })
+        permit(self.admission.clone(), self.trust.clone())
+    }
+}
+
+fn permit(admission: Admission, trust: Trust) -> Permit {
+    Arc::new(move |message: &Message, data: &[String]| {
+        let sender = trust.who_is(&message.from);
+        // Taken back while it waited: its key is believed no more, so nothing of it runs any more either.
+        if let (Some(revocations), Some(key)) = (trust.revocations(), &sender.key)
+            && revocations.has(key)
+        {
+            return Err(format!("the key of {} was revoked", sender.name));
+        }
+        admission.permit(&sender, message.kind, &message.method, Some(data))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::message::{Kind, MessageId, Options};
+    use protocol::name::{MethodName, NodeName};
+    use protocol::time::Wall;
+
+    use super::*;
+    use crate::security::trust::fleet_of_tests::{TestFleet, TestShelf};
+
+    #[test]
+    fn what_a_revoked_node_has_sent_before_does_not_run_any_more() {
+        let (fleet, shelf) = (TestFleet::new(), TestShelf::default());
+        let (central, name) = (fleet.identity("central", 1), |text: &str| NodeName::new(text).unwrap());
+        let trust = fleet.trust(fleet.identity("ship1", 1), &shelf);
+        trust.directory().unwrap().learn(&central.certificate.text, &central.certificate.key).unwrap();
+        let rules = Rules::standard(name("ship1"), name("central"), Vec::new());
+        let permit = permit(Admission::new(rules), trust.clone());
+        let message = Message {
+            id: MessageId(1),
+            from: name("central"),
+            to: name("ship1"),
+            kind: Kind::CommandAck,
+            method: MethodName::new("ShellCommand").unwrap(),
+            body: "[\"true\"]".into(),
+            options: Options::default(),
+            created: Wall(0),
+        };
+        let data = ["true".to_owned()];
+        assert!(permit(&message, &data).is_ok());
+        // A name alone is nobody.
+        assert!(permit(&Message { from: name("ship2"), ..message.clone() }, &data).is_err());
+        let list = fleet.revoke(1, &central.certificate.key, "central");
+        assert!(trust.revocations().unwrap().apply(&list).unwrap());
+        assert!(permit(&message, &data).unwrap_err().contains("was revoked"));
     }
 }

@@ -135,7 +135,7 @@ fn what_was_accepted_is_judged_again_before_it_runs() {
     assert!(central.cli(&["cancel", &first]).code == 0);
     let second = central.ended(&second);
     assert_eq!(second["state"], "refused", "{second}");
-    assert!(second["reason"].as_str().unwrap().contains("changed since"), "{second}");
+    assert!(second["reason"].as_str().unwrap().contains("accepted before that changed"), "{second}");
     assert!(!Path::new(proof.path()).exists());
 }
 
