@@ -4,7 +4,6 @@
 //! of a token (`jti`) is made as NATS makes it, from everything that the token says outside its own part.
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
-use protocol::time::Wall;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha512_256};
@@ -111,7 +110,7 @@ pub(crate) fn encode<B: Serialize>(mut claims: Claims<B>, signer: &KeyPair) -> R
 }
 
 /// The claims of `token`, if `issuer` has signed it. `bytes_max` is the longest token that is looked at. Whether it still
-/// holds is the caller's question: [`Claims::holds`].
+/// holds is the caller's question.
 pub(crate) fn verify<B: DeserializeOwned>(
     token: &str,
     issuer: &PublicKey,
@@ -138,14 +137,6 @@ pub(crate) fn verify<B: DeserializeOwned>(
         return Err(JwtError::Issuer { found: shown(&claims.iss), expected });
     }
     Ok(claims)
-}
-
-impl<B> Claims<B> {
-    /// Whether it holds at this time: not expired, and not only from later on.
-    pub(crate) fn holds(&self, now: Wall) -> bool {
-        let seconds = now.0 / 1000;
-        self.exp.is_none_or(|end| seconds < end) && self.nbf.is_none_or(|start| seconds >= start)
-    }
 }
 
 fn check_header(text: &str) -> Result<(), JwtError> {

@@ -98,11 +98,6 @@ impl PublicKey {
         if key.kind == kind { Ok(key) } else { Err(KeyError::Kind(kind)) }
     }
 
-    /// Whose key it is.
-    pub(crate) fn kind(&self) -> KeyKind {
-        self.kind
-    }
-
     /// Whether `signature` over `bytes` was made with this key. Weak keys and signatures in another form are refused.
     #[must_use]
     pub(crate) fn verify(&self, bytes: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {

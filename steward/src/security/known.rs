@@ -11,7 +11,7 @@ use protocol::name::NodeName;
 use protocol::time::Wall;
 
 use super::certificate::Certificate;
-use super::keys::{PublicKey, SealPublic};
+use super::keys::PublicKey;
 use super::refusal::Refusal;
 use super::sender::Sender;
 
@@ -38,8 +38,6 @@ pub(crate) struct Known {
     pub(crate) sender: Sender,
     /// Its key.
     pub(crate) key: PublicKey,
-    /// What others seal with.
-    pub(crate) seal_key: SealPublic,
     /// The serial of its certificate.
     pub(crate) serial: u64,
     /// Until when its certificate holds.
@@ -52,7 +50,6 @@ impl Known {
         Self {
             sender: Sender::certified(certificate),
             key: certificate.key,
-            seal_key: certificate.seal_key.clone(),
             serial: certificate.serial,
             expires: certificate.expires,
             digest: blake3::hash(certificate.text.as_bytes()),

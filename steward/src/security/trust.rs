@@ -138,14 +138,6 @@ impl Trust {
         }
     }
 
-    /// What is known of the nodes of the fleet.
-    pub(crate) fn directory(&self) -> Option<&Directory> {
-        match &self.0.mode {
-            Mode::Fleet(fleet) => Some(&fleet.directory),
-            Mode::Open | Mode::Closed(_) => None,
-        }
-    }
-
     /// Bytes that a signature adds to a publish at most; `introduces` is with the certificate.
     pub(crate) fn overhead_bytes(&self, introduces: bool) -> usize {
         match &self.0.mode {
@@ -266,15 +258,6 @@ impl Trust {
     pub(crate) fn may_command(&self) -> bool {
         let is_plain = |identity: &Identity| identity.user_jwt.is_some() && identity.certificate.role == Role::Node;
         !self.identity().is_some_and(is_plain)
-    }
-
-    /// The role of this node: from its certificate, or, where nobody has any, from its name.
-    pub(crate) fn role(&self) -> Role {
-        match &self.0.mode {
-            Mode::Fleet(fleet) => fleet.identity.certificate.role,
-            Mode::Open | Mode::Closed(_) if self.0.me == self.0.central => Role::Central,
-            Mode::Open | Mode::Closed(_) => Role::Node,
-        }
     }
 }
 
