@@ -70,9 +70,6 @@ pub(crate) enum AuthorityError {
     /// There is none.
     #[error("{} is not there: this is done where the fleet was made; `steward init` makes one", .0.display())]
     None(PathBuf),
-    /// The broker is somebody else's.
-    #[error("the broker of this fleet is not ours (`steward init --external`), so {0} has to be done there")]
-    External(&'static str),
     /// A file.
     #[error("{0}")]
     File(#[from] SecretFileError),

@@ -28,7 +28,6 @@ mod security;
 
 mod enrol;
 
-#[allow(dead_code, reason = "what uses all of it comes with enrolment")]
 mod authority;
 
 mod child;
