@@ -96,7 +96,7 @@ mod tests {
         let (fleet, shelf) = (TestFleet::new(), TestShelf::default());
         let (central, name) = (fleet.identity("central", 1), |text: &str| NodeName::new(text).unwrap());
         let trust = fleet.trust(fleet.identity("ship1", 1), &shelf);
-        trust.directory().unwrap().learn(&central.certificate.text, &central.certificate.key).unwrap();
+        trust.meets(&central.certificate);
         let rules = Rules::standard(name("ship1"), name("central"), Vec::new());
         let permit = permit(Admission::new(rules), trust.clone());
         let message = Message {

@@ -12,7 +12,7 @@ use super::super::identity::{Identity, NodeKeys};
 use super::super::keys::{KeyKind, KeyPair, PublicKey};
 use super::super::known::Shelf;
 use super::super::revocations::{Revocations, Revoked};
-use super::Trust;
+use super::{Mode, Trust};
 use crate::clock::wall;
 
 /// A fleet.
@@ -85,6 +85,14 @@ impl TestFleet {
     pub(crate) fn revoke(&self, version: u64, key: &PublicKey, name: &str) -> String {
         let revoked = Revoked { key: key.to_string(), name: name.to_owned(), at_ms: wall().0 };
         Revocations::issue(version, vec![revoked], &self.key, wall()).unwrap()
+    }
+}
+
+impl Trust {
+    /// Has it know another node of its fleet, as if that one had sent something.
+    pub(crate) fn meets(&self, certificate: &Certificate) {
+        let Mode::Fleet(fleet) = &self.0.mode else { panic!("it is in no fleet") };
+        fleet.directory.learn(&certificate.text, &certificate.key).unwrap();
     }
 }
 
