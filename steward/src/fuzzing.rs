@@ -8,6 +8,7 @@
 
 mod arrival;
 mod bodies;
+mod enrolment;
 mod input;
 mod rules;
 mod trust;
@@ -32,6 +33,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "rules", run: rules::file },
     Target { name: "signature", run: trust::signature },
     Target { name: "token", run: trust::token },
+    Target { name: "invitation", run: enrolment::invitation },
+    Target { name: "joining", run: enrolment::joining },
 ];
 
 /// The target that the environment names; libFuzzer itself owns the command line.

@@ -22,6 +22,7 @@ use crate::enrol::token::{self, Token};
 use crate::security::certificate::{self, Role};
 use crate::security::identity::Identity;
 use crate::security::keys::{KeyKind, KeyPair};
+use crate::security::private_memory;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -72,6 +73,7 @@ Examples:
 On the machine: `steward join TOKEN`, and then `steward run`. `steward nodes` shows who is invited.";
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
+        private_memory::for_keys();
         let dir = context.dir()?;
         let authority = Authority::open(&dir)?;
         let mut registry = Registry::open(authority.folder())?;

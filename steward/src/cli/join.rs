@@ -22,6 +22,7 @@ use crate::enrol::token::{TOKEN_CHARS_MAX, Token};
 use crate::lock::DirLock;
 use crate::security::certificate::Certificate;
 use crate::security::identity::Identity;
+use crate::security::private_memory;
 
 /// What the file that is written says of its maker.
 const MADE_BY: &str = "steward join";
@@ -52,6 +53,7 @@ Examples:
   ssh central steward invite ship1 | steward --dir /var/lib/steward join -";
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
+        private_memory::for_keys();
         let token = Token::open(&read(&self.token)?)?;
         let dir = make_dir(&context.dir()?)?;
         let access = self.access(&token, context.sources)?;

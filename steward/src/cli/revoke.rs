@@ -16,6 +16,7 @@ use crate::clock;
 use crate::enrol::registry::Registry;
 use crate::security::identity::Identity;
 use crate::security::keys::{KeyKind, PublicKey};
+use crate::security::private_memory;
 
 /// How long central may take to tell the broker.
 const TOLD_LIMIT: Duration = Duration::from_secs(30);
@@ -48,6 +49,7 @@ Example:
   steward revoke ship1 --reason 'stolen in the harbour'";
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
+        private_memory::for_keys();
         let dir = context.dir()?;
         let authority = Authority::open(&dir)?;
         let mut registry = Registry::open(authority.folder())?;

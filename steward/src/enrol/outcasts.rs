@@ -37,7 +37,7 @@ struct Ask {
 }
 
 /// Whether a node that asks has an older list than this.
-pub(super) fn is_behind(body: &[u8], version: u64) -> bool {
+pub(crate) fn is_behind(body: &[u8], version: u64) -> bool {
     body.len() <= ASK_BYTES_MAX && serde_json::from_slice::<Ask>(body).is_ok_and(|ask| ask.version < version)
 }
 

@@ -219,7 +219,11 @@ impl Token {
             return Err(TokenError::Damaged);
         }
         let plain = zstd::bulk::decompress(packed, PLAIN_BYTES_MAX).map_err(|_| TokenError::Altered)?;
-        let plain = Zeroizing::new(plain);
+        Self::of_plain(&Zeroizing::new(plain))
+    }
+
+    /// Reads what a token holds: the signature, and the JSON.
+    pub(crate) fn of_plain(plain: &[u8]) -> Result<Self, TokenError> {
         let (signature, json) = plain.split_first_chunk::<SIGNATURE_BYTES>().ok_or(TokenError::Altered)?;
         // What is wrong with the content is of no interest unless the fleet has signed it.
         let token: Self = serde_json::from_slice(json).map_err(|_| TokenError::Altered)?;

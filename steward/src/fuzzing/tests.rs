@@ -115,7 +115,7 @@ macro_rules! targets {
     };
 }
 
-targets!(envelope, receipts, control, hello, frame, node, inmsg, rules, signature, token);
+targets!(envelope, receipts, control, hello, frame, node, inmsg, rules, signature, token, invitation, joining);
 
 /// The corpus must reach what lies behind the first checks, else it is worth nothing.
 #[test]
@@ -131,6 +131,11 @@ fn the_corpus_has_inputs_that_are_taken() {
     taken("envelope", &|body| wire::envelope::decode(body, &me, Kind::CommandAck, "ShellCommand").is_ok());
     taken("receipts", &|body| wire::receipts::decode(body, &me, "central").is_ok());
     taken("control", &|body| wire::control::decode(body, &me, "central").is_ok());
+    taken("invitation", &|bytes| crate::enrol::token::Token::of_plain(bytes).is_ok());
+    taken("invitation", &|bytes| {
+        std::str::from_utf8(bytes).is_ok_and(|text| crate::enrol::token::Token::open(text).is_ok())
+    });
+    taken("joining", &|body| crate::enrol::wire::Request::parse(body).is_ok());
     taken("hello", &|body| wire::hello::decode(body, "central").is_ok());
     taken("token", &|claims| super::trust::is_certificate(claims));
 }

@@ -10,9 +10,14 @@ const FOLDERS: [&str; 2] = ["identity", "fleet"];
 
 /// Does so for a node with this directory, if it has keys.
 pub(crate) fn for_node(dir: &Path) {
-    if FOLDERS.iter().any(|folder| dir.join(folder).exists())
-        && let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable)
-    {
+    if FOLDERS.iter().any(|folder| dir.join(folder).exists()) {
+        for_keys();
+    }
+}
+
+/// Does so for a process that makes or reads keys.
+pub(crate) fn for_keys() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "a core dump of this process would hold the node's keys, and that can't be prevented here");
     }
 }
