@@ -15,7 +15,7 @@ use protocol::message::MessageId;
 use protocol::outcome::Stream;
 
 use crate::crash_points::{self, Point};
-use crate::own_file;
+use crate::own_file::{self, Folder};
 
 /// The folder in the node's directory.
 const FOLDER: &str = "blobs";
@@ -63,48 +63,38 @@ impl Blobs {
 
     /// Where a whole output lies.
     pub(crate) fn path(&self, owner: Owner, stream: Stream) -> PathBuf {
-        let stream = stream.as_str();
-        match owner {
-            Owner::Out(id) => self.dir.join(format!("out-{id}.{stream}")),
-            Owner::In(ticket) => self.dir.join(format!("in-{}.{stream}", ticket.0)),
-        }
+        self.dir.join(whole(owner, stream))
     }
 
-    fn part(&self, owner: Owner, stream: Stream) -> PathBuf {
-        let mut path = self.path(owner, stream).into_os_string();
-        path.push(PART);
-        path.into()
+    /// The place of an output, in the folder that is there now.
+    fn place(&self, owner: Owner, stream: Stream) -> io::Result<Place> {
+        let whole = whole(owner, stream);
+        Ok(Place { folder: Folder::open(&self.dir)?, part: format!("{whole}{PART}"), whole })
     }
 
     /// Begins an output of a message of the inbox. What is there of an earlier run goes.
     pub(crate) fn write(&self, ticket: Ticket, stream: Stream) -> io::Result<Writing> {
-        let (path, part) = (self.path(Owner::In(ticket), stream), self.part(Owner::In(ticket), stream));
-        let mut options = OpenOptions::new();
-        let file = self.file(&part, options.write(true).create(true).truncate(true).mode(0o600))?;
-        Ok(Writing { path, part, file, len: 0, hash: blake3::Hasher::new(), whole: false })
+        let place = self.place(Owner::In(ticket), stream)?;
+        let file = place.open(&place.part, OpenOptions::new().write(true).create(true).truncate(true).mode(0o600))?;
+        Ok(Writing { place, file, len: 0, hash: blake3::Hasher::new(), whole: false })
     }
 
     /// Begins or goes on with an output that is fetched for a message of the outbox.
     pub(crate) fn fetch(&self, id: MessageId, stream: Stream) -> io::Result<Fetching> {
-        let (path, part) = (self.path(Owner::Out(id), stream), self.part(Owner::Out(id), stream));
-        if let Ok(file) = self.open_whole(Owner::Out(id), stream) {
+        let place = self.place(Owner::Out(id), stream)?;
+        if let Ok(file) = place.open(&place.whole, OpenOptions::new().read(true)) {
             let have = file.metadata()?.len();
-            return Ok(Fetching { path, part, file, have, whole: true });
+            return Ok(Fetching { place, file, have, whole: true });
         }
-        let file = self.file(&part, OpenOptions::new().read(true).append(true).create(true).mode(0o600))?;
+        let file = place.open(&place.part, OpenOptions::new().read(true).append(true).create(true).mode(0o600))?;
         let have = file.metadata()?.len();
-        Ok(Fetching { path, part, file, have, whole: false })
+        Ok(Fetching { place, file, have, whole: false })
     }
 
     /// A whole output. `NotFound` if there is none.
     pub(crate) fn open_whole(&self, owner: Owner, stream: Stream) -> io::Result<File> {
-        self.file(&self.path(owner, stream), OpenOptions::new().read(true))
-    }
-
-    /// Opens a file of the folder, which may have been put in the place of the one that was here.
-    fn file(&self, path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-        own_file::check_folder(&self.dir)?;
-        own_file::open(path, options)
+        let place = self.place(owner, stream)?;
+        place.open(&place.whole, OpenOptions::new().read(true))
     }
 
     /// A piece of a whole output: at most `len` bytes from `offset` on, fewer at its end. `NotFound` if there is none.
@@ -121,8 +111,9 @@ impl Blobs {
     /// Removes both outputs of a message, whole or not. None is fine.
     pub(crate) fn remove(&self, owner: Owner) -> io::Result<()> {
         for stream in Stream::ALL {
-            for path in [self.path(owner, stream), self.part(owner, stream)] {
-                match fs::remove_file(path) {
+            let place = self.place(owner, stream)?;
+            for name in [&place.whole, &place.part] {
+                match fs::remove_file(place.path(name)) {
                     Ok(()) => {}
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
@@ -136,7 +127,8 @@ impl Blobs {
     /// written here. Files with other names are somebody else's and stay.
     pub(crate) fn remove_leftovers(&self, is_known: &dyn Fn(Owner) -> bool) -> io::Result<usize> {
         let mut removed = 0;
-        for entry in fs::read_dir(&self.dir)? {
+        let folder = Folder::open(&self.dir)?;
+        for entry in fs::read_dir(folder.path())? {
             let entry = entry?;
             let name = entry.file_name();
             if let Some(owner) = name.to_str().and_then(owner)
@@ -147,6 +139,44 @@ impl Blobs {
             }
         }
         Ok(removed)
+    }
+}
+
+/// What a whole output is called.
+fn whole(owner: Owner, stream: Stream) -> String {
+    let stream = stream.as_str();
+    match owner {
+        Owner::Out(id) => format!("out-{id}.{stream}"),
+        Owner::In(ticket) => format!("in-{}.{stream}", ticket.0),
+    }
+}
+
+/// Where an output lies, and what it is called: the folder is held, so that it stays the same one until the output is
+/// whole.
+#[derive(Debug)]
+struct Place {
+    folder: Folder,
+    whole: String,
+    part: String,
+}
+
+impl Place {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn open(&self, name: &str, options: &mut OpenOptions) -> io::Result<File> {
+        self.folder.file(name.as_ref(), options)
+    }
+
+    /// Gives a file its name so that it is there, whole, after a power cut.
+    fn publish(&self, file: &File) -> io::Result<()> {
+        crash_points::sync();
+        file.sync_all()?;
+        crash_points::reach(Point::BeforeRename);
+        fs::rename(self.path(&self.part), self.path(&self.whole))?;
+        crash_points::reach(Point::AfterRename);
+        self.folder.sync()
     }
 }
 
@@ -164,8 +194,7 @@ fn owner(name: &str) -> Option<Owner> {
 /// An output that a method is writing. It goes when it is dropped before it is finished.
 #[derive(Debug)]
 pub(crate) struct Writing {
-    path: PathBuf,
-    part: PathBuf,
+    place: Place,
     file: File,
     len: u64,
     hash: blake3::Hasher,
@@ -187,7 +216,7 @@ impl Writing {
 
     /// Makes it durable under its name, and says how long it is and its BLAKE3 hash.
     pub(crate) fn finish(mut self) -> io::Result<(u64, [u8; 32])> {
-        publish(&self.file, &self.part, &self.path)?;
+        self.place.publish(&self.file)?;
         self.whole = true;
         Ok((self.len, *self.hash.finalize().as_bytes()))
     }
@@ -196,9 +225,9 @@ impl Writing {
 impl Drop for Writing {
     fn drop(&mut self) {
         if !self.whole
-            && let Err(error) = fs::remove_file(&self.part)
+            && let Err(error) = fs::remove_file(self.place.path(&self.place.part))
         {
-            tracing::debug!(%error, path = %self.part.display(), "a half output stays until the next start");
+            tracing::debug!(%error, file = self.place.part, "a half output stays until the next start");
         }
     }
 }
@@ -206,8 +235,7 @@ impl Drop for Writing {
 /// An output that is being fetched. What is there stays when this is dropped, and is gone on with later.
 #[derive(Debug)]
 pub(crate) struct Fetching {
-    path: PathBuf,
-    part: PathBuf,
+    place: Place,
     file: File,
     have: u64,
     whole: bool,
@@ -247,8 +275,9 @@ impl Fetching {
         }
         if found.finalize() != *hash {
             if self.whole {
-                fs::rename(&self.path, &self.part)?;
-                self.file = own_file::open(&self.part, OpenOptions::new().read(true).append(true))?;
+                let Place { whole, part, .. } = &self.place;
+                fs::rename(self.place.path(whole), self.place.path(part))?;
+                self.file = self.place.open(part, OpenOptions::new().read(true).append(true))?;
                 self.whole = false;
             }
             self.file.set_len(0)?;
@@ -256,23 +285,10 @@ impl Fetching {
             return Ok(false);
         }
         if !self.whole {
-            publish(&self.file, &self.part, &self.path)?;
+            self.place.publish(&self.file)?;
             self.whole = true;
         }
         Ok(true)
-    }
-}
-
-/// Gives a file its name so that it is there, whole, after a power cut.
-fn publish(file: &File, part: &Path, path: &Path) -> io::Result<()> {
-    crash_points::sync();
-    file.sync_all()?;
-    crash_points::reach(Point::BeforeRename);
-    fs::rename(part, path)?;
-    crash_points::reach(Point::AfterRename);
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
     }
 }
 

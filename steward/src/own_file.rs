@@ -4,8 +4,10 @@
 //!
 //! A second name of a file (a hard link) can't be told from the first, and is not looked for.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -22,12 +24,25 @@ struct Foreign {
 
 /// Opens a file of the node's directory. Blocks as any opening of a file does.
 pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).map_err(io::Error::other)?;
-    let file = options.custom_flags(flags).open(path).map_err(|error| match error.raw_os_error() {
-        Some(code) if code == Errno::LOOP.raw_os_error() => foreign(path, "a link"),
+    open_as(path, path, options)
+}
+
+/// Opens the file at `path`, which is called `shown`.
+fn open_as(path: &Path, shown: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = options.custom_flags(flags(OFlags::NONBLOCK)?).open(path).map_err(|error| of_link(shown, error))?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(foreign(shown, "no regular file")) }
+}
+
+fn flags(more: OFlags) -> io::Result<i32> {
+    i32::try_from((OFlags::NOFOLLOW | more).bits()).map_err(io::Error::other)
+}
+
+/// What an error means for whoever opens without following a link.
+fn of_link(shown: &Path, error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) if code == Errno::LOOP.raw_os_error() => foreign(shown, "a link"),
         _ => error,
-    })?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(foreign(path, "no regular file")) }
+    }
 }
 
 /// Opens a file of the node's directory to be read.
@@ -56,11 +71,47 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<bool> {
 }
 
 /// Refuses a folder that is a link, or none.
-pub(crate) fn check_folder(path: &Path) -> io::Result<()> {
+fn check_folder(path: &Path) -> io::Result<()> {
     let is = fs::symlink_metadata(path)?;
     match is.is_dir() {
         true => Ok(()),
         false => Err(foreign(path, if is.is_symlink() { "a link" } else { "no folder" })),
+    }
+}
+
+/// A folder of the node's directory, held open: whatever is put in its place meanwhile, this one is meant.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    open: File,
+    shown: PathBuf,
+}
+
+impl Folder {
+    /// Opens it; a link to one is refused.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        check_folder(path)?;
+        let open = OpenOptions::new().read(true).custom_flags(flags(OFlags::DIRECTORY)?).open(path);
+        // With both flags, a link is "no directory".
+        let open = open.map_err(|error| match error.raw_os_error() {
+            Some(code) if code == Errno::NOTDIR.raw_os_error() => foreign(path, "a link"),
+            _ => error,
+        })?;
+        Ok(Self { open, shown: path.to_owned() })
+    }
+
+    /// The path of the folder for as long as this lives, and no other one's.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.open.as_raw_fd()))
+    }
+
+    /// Opens a file in it.
+    pub(crate) fn file(&self, name: &OsStr, options: &mut OpenOptions) -> io::Result<File> {
+        open_as(&self.path().join(name), &self.shown.join(name), options)
+    }
+
+    /// Makes durable which files are in it.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.open.sync_all()
     }
 }
 
@@ -108,6 +159,16 @@ mod tests {
         symlink(&folder, dir.path().join("other")).unwrap();
         assert!(is_foreign(&make_folder(&dir.path().join("other")).unwrap_err()));
         assert!(is_foreign(&check_folder(&outside).unwrap_err()));
+        assert!(is_foreign(&Folder::open(&dir.path().join("other")).unwrap_err()));
+
+        // What comes into its place later is not followed either.
+        let held = Folder::open(&folder).unwrap();
+        let (aside, elsewhere) = (dir.path().join("aside"), dir.path().join("elsewhere"));
+        fs::create_dir(&elsewhere).unwrap();
+        fs::rename(&folder, &aside).unwrap();
+        symlink(&elsewhere, &folder).unwrap();
+        held.file(OsStr::new("file"), OpenOptions::new().write(true).create(true)).unwrap();
+        assert!(aside.join("file").exists() && !elsewhere.join("file").exists());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `<time>-<tag>-<n>.json` holds the bytes as they came, `<time>-<tag>-<n>.reason` says line, column and reason. The names
 //! follow from the file that was read and the place in it: reading it again after a crash writes the same files again.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,7 +14,7 @@ use protocol::time::Wall;
 use super::ids::FileId;
 use super::split::Place;
 use crate::clock;
-use crate::own_file;
+use crate::own_file::{self, Folder};
 
 /// Parts of one file that get a file each; what is beyond is appended to the last.
 const PARTS_MAX: u64 = 1000;
@@ -52,26 +53,28 @@ pub(crate) fn write(node_dir: &Path, file: FileId, parts: &[Part]) -> io::Result
     if own_file::make_folder(&dir)? {
         File::open(node_dir)?.sync_all()?;
     }
+    let folder = Folder::open(&dir)?;
     for part in parts {
-        let path = path(&dir, file, part.number);
+        let name = name(file, part.number);
         // The files of a run before this one are written anew, those of this run are added to.
         let append = part.number > PARTS_MAX;
-        put(&path.with_extension("json"), append, &[&part.text, b"\n"])?;
-        put(&path.with_extension("reason"), append, &[describe(part).as_bytes()])?;
+        put(&folder, &format!("{name}.json"), append, &[&part.text, b"\n"])?;
+        put(&folder, &format!("{name}.reason"), append, &[describe(part).as_bytes()])?;
     }
-    File::open(&dir)?.sync_all()?;
-    prune(&dir)?;
-    Ok(Some(path(&dir, file, first.number).with_extension("reason")))
+    folder.sync()?;
+    prune(&folder, &dir)?;
+    Ok(Some(dir.join(format!("{}.reason", name(file, first.number)))))
 }
 
-fn path(dir: &Path, file: FileId, number: u64) -> PathBuf {
+fn name(file: FileId, number: u64) -> String {
     let time = clock::rfc3339(Wall(file.millis())).replace([':', '.'], "-");
-    dir.join(format!("{time}-{:06x}-{}", file.tag(), number.min(PARTS_MAX)))
+    format!("{time}-{:06x}-{}", file.tag(), number.min(PARTS_MAX))
 }
 
-fn put(path: &Path, append: bool, contents: &[&[u8]]) -> io::Result<()> {
+fn put(folder: &Folder, name: &str, append: bool, contents: &[&[u8]]) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let mut file = own_file::open(path, options.mode(0o600).create(true).write(true).truncate(!append).append(append))?;
+    options.mode(0o600).create(true).write(true).truncate(!append).append(append);
+    let mut file = folder.file(OsStr::new(name), &mut options)?;
     for content in contents {
         file.write_all(content)?;
     }
@@ -95,11 +98,11 @@ fn describe(part: &Part) -> String {
 }
 
 /// Keeps the folder small. The names sort by time.
-fn prune(dir: &Path) -> io::Result<()> {
+fn prune(folder: &Folder, shown: &Path) -> io::Result<()> {
     let mut files: Vec<(PathBuf, u64)> = Vec::new();
     // A folder that somebody has made in here can't be removed so, and is not ours.
     let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-    for entry in fs::read_dir(dir)?.flatten().filter(|entry| !is_folder(entry)) {
+    for entry in fs::read_dir(folder.path())?.flatten().filter(|entry| !is_folder(entry)) {
         // One that somebody has removed in between takes no room.
         let bytes = entry.metadata().map_or(0, |meta| meta.len());
         files.push((entry.path(), bytes));
@@ -117,7 +120,7 @@ fn prune(dir: &Path) -> io::Result<()> {
         fs::remove_file(path)?;
         (bytes, gone) = (bytes - length, gone + 1);
     }
-    tracing::warn!(files = gone, folder = %dir.display(), "the oldest rejected messages are removed");
+    tracing::warn!(files = gone, folder = %shown.display(), "the oldest rejected messages are removed");
     Ok(())
 }
 
