@@ -214,10 +214,13 @@ impl Writing {
         Ok(())
     }
 
-    /// Makes it durable under its name, and says how long it is and its BLAKE3 hash.
+    /// Makes it durable under its name, and says how long it is and its BLAKE3 hash. An empty one is removed: nobody would ask for
+    /// it, and nobody would remove it later.
     pub(crate) fn finish(mut self) -> io::Result<(u64, [u8; 32])> {
-        self.place.publish(&self.file)?;
-        self.whole = true;
+        if self.len > 0 {
+            self.place.publish(&self.file)?;
+            self.whole = true;
+        }
         Ok((self.len, *self.hash.finalize().as_bytes()))
     }
 }
@@ -320,6 +323,8 @@ mod tests {
 
         drop(blobs.write(TICKET, Stream::Stderr).unwrap());
         assert_eq!(fs::read_dir(blobs.dir()).unwrap().count(), 1, "what is given up goes");
+        assert_eq!(blobs.write(TICKET, Stream::Stderr).unwrap().finish().unwrap().0, 0);
+        assert_eq!(fs::read_dir(blobs.dir()).unwrap().count(), 1, "and so does what is empty");
         blobs.remove(Owner::In(TICKET)).unwrap();
         blobs.remove(Owner::In(TICKET)).unwrap();
         assert_eq!(fs::read_dir(blobs.dir()).unwrap().count(), 0);

@@ -213,7 +213,7 @@ impl Sink {
         };
         let in_place = tokio::task::spawn_blocking(move || file.finish()).await;
         match in_place.map_err(io::Error::other).flatten() {
-            // An empty file is left where not even its first bytes could be written.
+            // Not even its first bytes could be written.
             Ok((0, _)) => (Output { truncated: self.truncated, ..Output::default() }, self.trouble),
             Ok((len, hash)) => (Output { len, hash, truncated: self.truncated, inline: None }, self.trouble),
             Err(error) => {
