@@ -359,8 +359,11 @@ mod tests {
         let blobs = Blobs::open(dir.path()).unwrap();
         drop(blobs.fetch(ID, Stream::Stdout).unwrap());
         drop(blobs.fetch(MessageId(2), Stream::Stderr).unwrap());
-        blobs.write(TICKET, Stream::Stdout).unwrap().finish().unwrap();
-        blobs.write(Ticket(8), Stream::Stdout).unwrap().finish().unwrap();
+        for ticket in [TICKET, Ticket(8)] {
+            let mut writing = blobs.write(ticket, Stream::Stdout).unwrap();
+            writing.append(b"hello").unwrap();
+            writing.finish().unwrap();
+        }
         fs::write(dir.path().join(FOLDER).join("notes.txt"), "mine").unwrap();
         let known = [Owner::Out(ID), Owner::In(TICKET)];
         assert_eq!(blobs.remove_leftovers(&|owner| known.contains(&owner)).unwrap(), 2);
