@@ -115,9 +115,13 @@ pub const WALL_RECHECK: Duration = Duration::from_secs(30);
 /// Other nodes that a node remembers; what comes from further ones is dropped and reported.
 pub const PEERS_MAX: usize = 200_000;
 
+/// Nodes beyond those that are known only because something is sent to them from here: a crowd of names that somebody has made
+/// up leaves these places free.
+pub const PEERS_ADDRESSED_MAX: usize = 10_000;
+
 /// Bytes of what other nodes say of themselves that a node remembers, all together; what is beyond is not kept, and the
 /// nodes are known without it.
-pub const PEERS_INFO_BYTES_MAX: usize = 128 * 1024 * 1024;
+pub const PEERS_INFO_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes of bodies of messages that wait in the inbox and are held in memory for a quick start; others are read again
 /// from the store when their turn comes.

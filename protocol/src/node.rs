@@ -175,7 +175,7 @@ impl Node {
     }
 
     fn submit(&mut self, message: crate::message::Message) {
-        let Some(peer) = self.peers.get(&message.to) else {
+        let Some(peer) = self.peers.get_addressed(&message.to) else {
             return self.ctx.effect(Effect::Rejected(message.id, "too many nodes are known already"));
         };
         if let Some(deadline) = message.options.deadline {

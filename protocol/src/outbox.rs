@@ -180,7 +180,7 @@ impl Outbox {
     pub(crate) fn new(now: Wall, snapshot: &mut Snapshot, peers: &mut Peers) -> Self {
         let mut outbox = Self { numbers_from: Seq((now.0 / 1000) << 20), ..Self::default() };
         for (row, behind) in snapshot.out_lanes.drain(..) {
-            let Some(peer) = peers.get(&row.lane.peer) else { continue };
+            let Some(peer) = peers.get_addressed(&row.lane.peer) else { continue };
             let lane = outbox.lanes.len();
             outbox.by_lane.insert(row.lane.clone(), lane);
             outbox.lanes.push(OutLane::new(row, peer, behind));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::ctx::Ctx;
 use crate::event::{Control, Hello, Occasion};
-use crate::limits::{PEERS_INFO_BYTES_MAX, PEERS_MAX, PROBE_TIMEOUT, SUCCESSION_GRACE};
+use crate::limits::{PEERS_ADDRESSED_MAX, PEERS_INFO_BYTES_MAX, PEERS_MAX, PROBE_TIMEOUT, SUCCESSION_GRACE};
 use crate::message::{Body, Incarnation};
 use crate::name::NodeName;
 use crate::planted::{Bug, planted};
@@ -102,10 +102,19 @@ impl Peers {
 
     /// The peer with this name, made known if it was not; none where too many are known already.
     pub(crate) fn get(&mut self, name: &NodeName) -> Option<usize> {
+        self.get_below(name, PEERS_MAX)
+    }
+
+    /// The same for a node that something is sent to from here: others, made up or not, do not take the last places.
+    pub(crate) fn get_addressed(&mut self, name: &NodeName) -> Option<usize> {
+        self.get_below(name, PEERS_MAX + PEERS_ADDRESSED_MAX)
+    }
+
+    fn get_below(&mut self, name: &NodeName, most: usize) -> Option<usize> {
         if let Some(index) = self.find(name) {
             return Some(index);
         }
-        if self.list.len() >= PEERS_MAX {
+        if self.list.len() >= most {
             return None;
         }
         Some(self.insert(PeerRow {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use protocol::event::{Event, Occasion};
+use protocol::event::{Event, Hello, Occasion};
+use protocol::limits::PEERS_MAX;
 use protocol::message::{Epoch, Incarnation, MessageId, Options};
+use protocol::name::NodeName;
 use protocol::outcome::{Final, Progress, Stream};
 use protocol::step::Effect;
 
@@ -108,4 +110,27 @@ fn what_goes_out_again_to_a_new_store_has_its_whole_time() {
     published.sort_unstable();
     published.dedup();
     assert_eq!((published.len(), rig.results().len()), (201, 0));
+}
+
+/// A crowd of names that somebody has made up takes all places of others, and none of those that we send to.
+#[test]
+fn made_up_names_leave_room_for_those_that_something_is_sent_to() {
+    let mut rig = Rig::new();
+    let hello = |number: usize| Hello {
+        from: NodeName::new(&format!("made-up-{number}")).expect("a good name"),
+        epoch: STORE,
+        incarnation: PROCESS,
+        commits_at_start: 0,
+        occasion: Occasion::Up,
+        info: "".into(),
+    };
+    for number in 0..=PEERS_MAX {
+        rig.step(Event::Hello(hello(number)));
+        rig.clear();
+    }
+    rig.submit(1, Options::default());
+    let rejected = |(_, effect): &(u64, Effect)| matches!(effect, Effect::Rejected(..));
+    assert!(!rig.effects.iter().any(rejected), "{:?}", rig.effects);
+    rig.answer_probe(STORE, PROCESS);
+    assert_eq!(rig.published(), [1]);
 }
