@@ -16,6 +16,7 @@ const SEEDS: &[(u64, &str)] = &[
     (5_030_315, "the model's: a message was given up, came again from an old copy of its sender, and was waited for"),
     (5_041_176, "the model's: a message that was over for one store ran again, and was looked for behind itself"),
     (5_052_291, "the model's: a cancellation was lost three times, and its next attempt was a minute away"),
+    (12_009_253, "the model's: what may run again went to a new store, and the end at the lost one came after all"),
 ];
 
 #[test]

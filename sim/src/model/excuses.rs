@@ -83,12 +83,14 @@ impl Model {
         (story.revived_on.contains(&store) || nobody_knows) && !already
     }
 
-    /// A message may start although its sender has closed it: where the sender could only guess.
+    /// A message may start although its sender has closed it: where the sender could only guess, or where it was sent to a new
+    /// store because running it again is harmless, and the lost one's end came after all. (Seed 12009253)
     pub(super) fn may_start_after_end(&self, number: usize, store: Lineage) -> bool {
         let story = &self.stories[number];
         let guessed = story.outcome.as_ref().is_some_and(|outcome| outcome.state == Final::Undeliverable);
         let life = self.life(store);
-        guessed || story.revived_on.contains(&store) || story.rolled_back || life.contested || life.over
+        let told_late = self.may_rerun(number) && story.ends.iter().any(|(at, _)| *at != store && self.life(*at).over);
+        guessed || told_late || story.revived_on.contains(&store) || story.rolled_back || life.contested || life.over
     }
 
     /// A message that is gone from a receiver's inbox may be told as interrupted if it comes again: its sender's store
