@@ -23,6 +23,8 @@ pub(super) const FULL: Fault = Fault {
         let index = with_disk(world, |_| true)?;
         let machine = &mut world.machines[index];
         machine.past.disk_trouble = true;
+        // What is decided meanwhile begins when it could be written down.
+        machine.past.delayed += pause;
         let bytes = machine.fill_disk().map_err(|error| error.to_string())?;
         let what = format!("{} for {} ms, {bytes} bytes were left", machine.name, pause.as_millis());
         world.later(pause, move |world| world.machines[index].free_disk());
