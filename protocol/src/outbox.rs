@@ -175,10 +175,10 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// The lanes as the last process left them. Numbers go on from the clock's seconds × 2^20 or from the last that was
-    /// given, whichever is higher; they stay below 2^53 until the year 2242.
+    /// The lanes as the last process left them. Numbers go on from the clock's milliseconds × 2^10 or from the last that was
+    /// given, whichever is higher; they stay below 2^53 until the year 2248.
     pub(crate) fn new(now: Wall, snapshot: &mut Snapshot, peers: &mut Peers) -> Self {
-        let mut outbox = Self { numbers_from: Seq((now.0 / 1000) << 20), ..Self::default() };
+        let mut outbox = Self { numbers_from: Seq(now.0 << 10), ..Self::default() };
         for (row, behind) in snapshot.out_lanes.drain(..) {
             let Some(peer) = peers.get_addressed(&row.lane.peer) else { continue };
             let lane = outbox.lanes.len();

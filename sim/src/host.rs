@@ -124,7 +124,7 @@ impl World {
             host,
             format_args!("starts  incarnation {:x} commits {}", identity.incarnation.0, identity.commits_at_start),
         );
-        if now.wall.0 / 1000 <= self.hosts[host].latest_start.0 / 1000 && !self.hosts[host].first_life {
+        if now.wall <= self.hosts[host].latest_start && !self.hosts[host].first_life {
             self.model.gives_twice(self.hosts[host].lineage);
         }
         let machine = &mut self.hosts[host];
