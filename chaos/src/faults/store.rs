@@ -104,7 +104,7 @@ fn open_in(world: &mut World<'_>, ship: usize, place: &Path) -> (Vec<String>, Ve
     (tags("toNode"), tags("fromNode"))
 }
 
-/// Deletes everything in a folder.
+/// Deletes everything in a folder, for good: what is not synced may be there again when the file system fails.
 fn empty(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -114,7 +114,7 @@ fn empty(dir: &Path) -> io::Result<()> {
             fs::remove_file(path)?;
         }
     }
-    Ok(())
+    fs::File::open(dir)?.sync_all()
 }
 
 /// Copies everything in a folder but sockets.

@@ -72,8 +72,9 @@ pub(super) fn signature(bytes: &[u8]) {
     let mut own = headers.clone();
     signing::sign(&key, &key.public().to_string(), NOW, None, &message.subject, &mut own, &message.payload);
     let Ok(signed) = signing::read(Some(&own)) else { return };
-    let over = signing::signed_bytes(&message.subject, &own, &message.payload);
-    assert!(over.is_ok_and(|over| key.public().verify(&over, &signed.signature)));
+    // With two headers more there may be too many to be signed.
+    let Ok(over) = signing::signed_bytes(&message.subject, &own, &message.payload) else { return };
+    assert!(key.public().verify(&over, &signed.signature));
     let other = signing::signed_bytes(&format!("{}x", message.subject), &own, &message.payload);
     assert!(other.is_ok_and(|other| !key.public().verify(&other, &signed.signature)));
 }
