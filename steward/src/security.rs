@@ -6,6 +6,8 @@ pub(crate) mod secret_file;
 
 pub(crate) mod jwt;
 
+pub(crate) mod statement;
+
 pub(crate) mod certificate;
 
 pub(crate) mod identity;

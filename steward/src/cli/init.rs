@@ -153,6 +153,7 @@ pub(super) fn join_own(
         labels: BTreeMap::new(),
         // Higher than that of a central before.
         serial: now.0 / 1000,
+        renews: None,
         expires: None,
     };
     let certificate = authority.certify(draft, now)?;

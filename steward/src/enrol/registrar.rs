@@ -111,6 +111,7 @@ impl Registrar {
             role: invitation.role,
             labels: invitation.labels.clone(),
             serial,
+            renews: None,
             expires: None,
         };
         let certificate = self.authority.certify(draft, now)?;

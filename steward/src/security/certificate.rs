@@ -11,14 +11,11 @@ use protocol::name::NodeName;
 use protocol::time::Wall;
 use serde::{Deserialize, Serialize};
 
-use super::jwt::{self, Claims, JwtError};
 use super::keys::{KeyError, KeyKind, KeyPair, PublicKey, SealPublic};
+use super::statement::{Statement, StatementError};
 
 /// The longest certificate, in bytes: it travels in a header.
 pub(crate) const CERTIFICATE_BYTES_MAX: usize = 4096;
-
-/// The version of our part of a certificate.
-const VERSION: u64 = 1;
 
 /// The highest serial: what every store and every language can hold.
 const SERIAL_MAX: u64 = (1 << 53) - 1;
@@ -81,6 +78,8 @@ pub(crate) struct Draft {
     pub(crate) labels: BTreeMap<String, String>,
     /// Higher than that of any certificate for this name before.
     pub(crate) serial: u64,
+    /// The key that this one takes the place of, which is believed as well until it is revoked.
+    pub(crate) renews: Option<PublicKey>,
     /// Until when it holds; for ever if none.
     pub(crate) expires: Option<Wall>,
 }
@@ -102,6 +101,8 @@ pub(crate) struct Certificate {
     pub(crate) labels: Arc<BTreeMap<String, String>>,
     /// The higher, the newer.
     pub(crate) serial: u64,
+    /// The key that this one takes the place of, which is believed as well until it is revoked.
+    pub(crate) renews: Option<PublicKey>,
     /// When it was signed, to the second.
     pub(crate) issued: Wall,
     /// Until when it holds, to the second; for ever if none.
@@ -121,10 +122,7 @@ impl fmt::Debug for Certificate {
 pub(crate) enum CertificateError {
     /// The token.
     #[error("the certificate is not believed: {0}")]
-    Token(#[from] JwtError),
-    /// A later version of steward made it.
-    #[error("the certificate has version {0}, this steward reads {VERSION}; update it")]
-    Version(u64),
+    Statement(#[from] StatementError),
     /// A field makes no sense.
     #[error("the certificate's {field} makes no sense: {why}")]
     Field {
@@ -147,45 +145,32 @@ pub(crate) enum CertificateError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Body {
-    steward: Part,
-}
-
-#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Part {
-    v: u64,
     fleet: String,
     role: Role,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
     seal_key: String,
     serial: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    renews: Option<String>,
 }
 
 impl Certificate {
     /// Signs with the fleet key.
     pub(crate) fn issue(draft: Draft, fleet: &KeyPair, now: Wall) -> Result<Self, CertificateError> {
         check_labels(&draft.labels)?;
-        let part = Part {
-            v: VERSION,
+        let said = Part {
             fleet: fleet.public().to_string(),
             role: draft.role,
             labels: draft.labels,
             seal_key: draft.seal_key.to_string(),
             serial: draft.serial,
+            renews: draft.renews.map(|key| key.to_string()),
         };
-        let claims = Claims {
-            exp: draft.expires.map(|at| at.0 / 1000),
-            jti: String::new(),
-            iat: now.0 / 1000,
-            iss: String::new(),
-            name: draft.name.to_string(),
-            nbf: None,
-            sub: draft.key.to_string(),
-            body: Body { steward: part },
-        };
-        let token = jwt::encode(claims, fleet)?;
+        let (name, about) = (draft.name.to_string(), draft.key.to_string());
+        let token = Statement { name, about, expires: draft.expires, said }.sign(fleet, now)?;
         if token.len() > CERTIFICATE_BYTES_MAX {
             return Err(CertificateError::TooLong(token.len()));
         }
@@ -194,12 +179,9 @@ impl Certificate {
 
     /// What the token says, if `fleet` has signed it. Whether it still holds is another question: [`Self::holds`].
     pub(crate) fn verify(token: &str, fleet: &PublicKey) -> Result<Self, CertificateError> {
-        let claims: Claims<Body> = jwt::verify(token, fleet, CERTIFICATE_BYTES_MAX)?;
-        let part = claims.body.steward;
-        if part.v != VERSION {
-            return Err(CertificateError::Version(part.v));
-        }
-        if part.fleet != claims.iss {
+        let (statement, issued) = Statement::<Part>::verify(token, fleet, CERTIFICATE_BYTES_MAX)?;
+        let part = statement.said;
+        if part.fleet != fleet.to_string() {
             let why = "it is not the key that has signed".to_owned();
             return Err(CertificateError::Field { field: "fleet", why });
         }
@@ -208,10 +190,13 @@ impl Certificate {
             return Err(CertificateError::Field { field: "serial", why });
         }
         check_labels(&part.labels)?;
-        let name = NodeName::new(&claims.name)
+        let name = NodeName::new(&statement.name)
             .map_err(|error| CertificateError::Field { field: "name", why: error.to_string() })?;
-        let key = PublicKey::parse(&claims.sub, KeyKind::User)
-            .map_err(|why| CertificateError::Key { field: "key (sub)", why })?;
+        let key_in = |field, text: &str| {
+            PublicKey::parse(text, KeyKind::User).map_err(|why| CertificateError::Key { field, why })
+        };
+        let key = key_in("key (sub)", &statement.about)?;
+        let renews = part.renews.map(|text| key_in("renews", &text)).transpose()?;
         let seal_key = part.seal_key.parse().map_err(|why| CertificateError::Key { field: "sealKey", why })?;
         Ok(Self {
             name,
@@ -221,8 +206,9 @@ impl Certificate {
             role: part.role,
             labels: Arc::new(part.labels),
             serial: part.serial,
-            issued: Wall(claims.iat.saturating_mul(1000)),
-            expires: claims.exp.map(|at| Wall(at.saturating_mul(1000))),
+            renews,
+            issued,
+            expires: statement.expires,
             text: Arc::from(token),
         })
     }

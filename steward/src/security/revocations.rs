@@ -9,9 +9,9 @@ use protocol::name::NodeName;
 use protocol::time::Wall;
 use serde::{Deserialize, Serialize};
 
-use super::jwt::{self, Claims, JwtError};
 use super::keys::{KeyKind, KeyPair, PublicKey};
 use super::secret_file::{self, SecretFileError};
+use super::statement::{Statement, StatementError};
 
 /// The file in the node's directory.
 const FILE: &str = "revoked.jwt";
@@ -22,8 +22,8 @@ pub(crate) const REVOKED_MAX: usize = 2048;
 /// The longest list, in bytes: it has to fit a file of ours, and one publish.
 pub(crate) const LIST_BYTES_MAX: usize = 700 * 1024;
 
-/// The version of the form of a list.
-const VERSION: u64 = 1;
+/// What a list is called in its token.
+const NAME: &str = "revoked";
 
 /// A key that is believed no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +42,7 @@ pub(crate) struct Revoked {
 pub(crate) enum RevocationError {
     /// The token.
     #[error("the list of revoked keys is not believed: {0}")]
-    Token(#[from] JwtError),
-    /// A later version of steward made it.
-    #[error("the list of revoked keys has version {0}, this steward reads {VERSION}; update it")]
-    Version(u64),
+    Statement(#[from] StatementError),
     /// Too many.
     #[error("{0} keys are revoked; a list has at most {REVOKED_MAX}. Begin a new fleet, whose nodes join anew")]
     TooMany(usize),
@@ -58,13 +55,7 @@ pub(crate) enum RevocationError {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Body {
-    steward: Part,
-}
-
-#[derive(Serialize, Deserialize)]
 struct Part {
-    v: u64,
     /// How often the fleet has revoked something.
     version: u64,
     revoked: Vec<Revoked>,
@@ -104,17 +95,9 @@ impl Revocations {
         fleet: &KeyPair,
         now: Wall,
     ) -> Result<String, RevocationError> {
-        let claims = Claims {
-            exp: None,
-            jti: String::new(),
-            iat: now.0 / 1000,
-            iss: String::new(),
-            name: "revoked".to_owned(),
-            nbf: None,
-            sub: fleet.public().to_string(),
-            body: Body { steward: Part { v: VERSION, version, revoked } },
-        };
-        let token = jwt::encode(claims, fleet)?;
+        let (name, about) = (NAME.to_owned(), fleet.public().to_string());
+        let said = Part { version, revoked };
+        let token = Statement { name, about, expires: None, said }.sign(fleet, now)?;
         // What others would refuse is not made.
         parse(&token, &fleet.public())?;
         Ok(token)
@@ -161,11 +144,8 @@ pub(crate) fn is_list(token: &str, fleet: &PublicKey) -> bool {
 }
 
 fn parse(token: &str, fleet: &PublicKey) -> Result<List, RevocationError> {
-    let claims: Claims<Body> = jwt::verify(token, fleet, LIST_BYTES_MAX)?;
-    let Part { v, version, revoked } = claims.body.steward;
-    if v != VERSION {
-        return Err(RevocationError::Version(v));
-    }
+    let (statement, _) = Statement::<Part>::verify(token, fleet, LIST_BYTES_MAX)?;
+    let Part { version, revoked } = statement.said;
     if revoked.len() > REVOKED_MAX {
         return Err(RevocationError::TooMany(revoked.len()));
     }
@@ -215,7 +195,7 @@ mod tests {
         let (fleet, other) = (pair(KeyKind::Account), pair(KeyKind::Account));
         let list = Revocations::load(dir.path(), fleet.public()).unwrap();
         let token = Revocations::issue(9, Vec::new(), &other, NOW).unwrap();
-        assert!(matches!(list.apply(&token), Err(RevocationError::Token(JwtError::Issuer { .. }))));
+        assert!(matches!(list.apply(&token), Err(RevocationError::Statement(StatementError::Token(_)))));
         assert_eq!(list.version(), 0);
     }
 

@@ -150,6 +150,7 @@ fn identity(name: &str, authority: &KeyPair) -> anyhow::Result<Identity> {
         role: if name == "central" { Role::Central } else { Role::Node },
         labels: BTreeMap::new(),
         serial: 1,
+        renews: None,
         expires: None,
     };
     let certificate = Certificate::issue(draft, authority, clock::wall())?;

@@ -1,5 +1,6 @@
 //! Certificates: there and back, and those that a fleet would not sign.
 
+use super::super::jwt::{self, Claims, JwtError};
 use super::super::keys::SealKey;
 use super::*;
 
@@ -11,6 +12,7 @@ fn draft() -> Draft {
         role: Role::Node,
         labels: BTreeMap::from([("site".to_owned(), "north sea".to_owned())]),
         serial: 7,
+        renews: Some(KeyPair::generate(KeyKind::User).unwrap().public()),
         expires: None,
     }
 }
@@ -25,6 +27,7 @@ fn a_certificate_comes_back_as_it_was_issued() {
     let read = Certificate::verify(&issued.text, &fleet.public()).unwrap();
     assert_eq!(read, issued);
     assert_eq!((read.name, read.key, read.seal_key), (draft.name, draft.key, draft.seal_key));
+    assert_eq!(read.renews, draft.renews);
     assert_eq!((read.role, read.serial, read.issued, read.expires), (Role::Node, 7, NOW, None));
     assert_eq!(*read.labels, draft.labels);
     assert_eq!(read.fleet, fleet.public());
@@ -81,5 +84,6 @@ fn a_token_of_another_kind_is_no_certificate() {
         body: Nats { nats: 1 },
     };
     let token = jwt::encode(claims, &fleet).unwrap();
-    assert!(matches!(Certificate::verify(&token, &fleet.public()), Err(CertificateError::Token(JwtError::Form(_)))));
+    let refused = Certificate::verify(&token, &fleet.public());
+    assert!(matches!(refused, Err(CertificateError::Statement(StatementError::Token(JwtError::Form(_))))));
 }

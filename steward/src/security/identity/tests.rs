@@ -19,6 +19,7 @@ fn identity(fleet: &KeyPair, name: &str, serial: u64) -> Identity {
         role: Role::Node,
         labels: BTreeMap::new(),
         serial,
+        renews: None,
         expires: None,
     };
     let certificate = Certificate::issue(draft, fleet, NOW).unwrap();

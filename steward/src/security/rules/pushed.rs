@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::file::BadRules;
 use super::set::{RuleSet, Ruling};
 use super::{Decision, Grant, Question, Refusal, Rules};
-use crate::security::jwt::{self, Claims, JwtError};
 use crate::security::keys::{KeyPair, PublicKey};
 use crate::security::secret_file::{self, SecretFileError};
+use crate::security::statement::{Statement, StatementError};
 
 /// The file in the node's directory.
 const FILE: &str = "rules.fleet";
@@ -23,20 +23,11 @@ const FILE: &str = "rules.fleet";
 /// The longest set as it is signed, in bytes; the text of the rules is about two thirds of it.
 pub(crate) const TOKEN_BYTES_MAX: usize = 60 * 1024;
 
-/// The version of the form of a set.
-const FORM: u64 = 1;
-
 /// What the claims are about.
 const SUBJECT: &str = "rules";
 
 #[derive(Serialize, Deserialize)]
-struct Body {
-    steward: Part,
-}
-
-#[derive(Serialize, Deserialize)]
 struct Part {
-    v: u64,
     /// The higher, the newer.
     version: u64,
     /// The text of the file.
@@ -51,10 +42,7 @@ pub(crate) enum PushedError {
     NoFleet(protocol::name::NodeName),
     /// The token.
     #[error("the set of rules is not believed: {0}")]
-    Token(#[from] JwtError),
-    /// A later version of steward made it.
-    #[error("the set of rules has form {0}, this steward reads {FORM}; update it")]
-    Form(u64),
+    Statement(#[from] StatementError),
     /// Signed by the fleet, and something else.
     #[error("that is signed by the fleet, but it is no set of rules")]
     Subject,
@@ -93,17 +81,9 @@ impl Pushed {
     /// Signs the text of a file as this version, with the fleet key.
     pub(crate) fn issue(text: &str, version: u64, fleet: &KeyPair, now: Wall) -> Result<Self, PushedError> {
         RuleSet::parse(text)?;
-        let claims = Claims {
-            exp: None,
-            jti: String::new(),
-            iat: now.0 / 1000,
-            iss: String::new(),
-            name: SUBJECT.to_owned(),
-            nbf: None,
-            sub: SUBJECT.to_owned(),
-            body: Body { steward: Part { v: FORM, version, rules: text.to_owned() } },
-        };
-        let token = jwt::encode(claims, fleet)?;
+        let (name, about) = (SUBJECT.to_owned(), SUBJECT.to_owned());
+        let said = Part { version, rules: text.to_owned() };
+        let token = Statement { name, about, expires: None, said }.sign(fleet, now)?;
         if token.len() > TOKEN_BYTES_MAX {
             return Err(PushedError::TooLong(token.len()));
         }
@@ -112,14 +92,11 @@ impl Pushed {
 
     /// What a token says, if `fleet` has signed it.
     pub(crate) fn verify(token: &str, fleet: &PublicKey) -> Result<Self, PushedError> {
-        let claims: Claims<Body> = jwt::verify(token, fleet, TOKEN_BYTES_MAX)?;
-        let part = claims.body.steward;
-        if claims.sub != SUBJECT {
+        let (statement, _) = Statement::<Part>::verify(token, fleet, TOKEN_BYTES_MAX)?;
+        if statement.about != SUBJECT {
             return Err(PushedError::Subject);
         }
-        if part.v != FORM {
-            return Err(PushedError::Form(part.v));
-        }
+        let part = statement.said;
         let set = RuleSet::parse(&part.rules)?;
         Ok(Self { version: part.version, text: part.rules.into(), token: Arc::from(token), set })
     }

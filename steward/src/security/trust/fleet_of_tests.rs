@@ -62,6 +62,7 @@ impl TestFleet {
             role: if name == "central" { Role::Central } else { Role::Node },
             labels: BTreeMap::new(),
             serial,
+            renews: None,
             expires,
         };
         let certificate = Certificate::issue(draft, &self.key, wall()).unwrap();
