@@ -26,7 +26,7 @@ mod line;
 mod read;
 mod writer;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ use protocol::name::{Lane, MethodName, NodeName};
 use protocol::outcome::{Final, Outcome};
 use protocol::step::{InState, Report, Run, Write};
 use protocol::time::Wall;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub(crate) use line::LineView;
 pub(crate) use read::{lines, verify};
@@ -136,6 +136,10 @@ pub(crate) struct Audit {
 #[derive(Debug)]
 struct Shared {
     queue: mpsc::Sender<Entry>,
+    /// Lines in the queue.
+    queued: AtomicUsize,
+    /// Wakes the writer while it gathers lines: somebody waits for one, or there are many.
+    urgent: Notify,
     /// Lines that found the queue full, and are not told to the writer.
     lost: AtomicU64,
     /// All that were lost.
@@ -144,10 +148,11 @@ struct Shared {
     head: Mutex<Head>,
 }
 
+/// Lines that go to the writer together, so that it is woken once for them.
 #[derive(Debug)]
 struct Entry {
-    record: Record,
-    /// Who waits until it is written, if anybody does.
+    records: Vec<Record>,
+    /// Who waits until they are written, if anybody does.
     written: Option<oneshot::Sender<()>>,
 }
 
@@ -157,34 +162,37 @@ impl Audit {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let (lost, lost_in_all, written, head) =
             (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
-        let shared = Arc::new(Shared { queue, lost, lost_in_all, written, head });
+        let (queued, urgent) = (AtomicUsize::new(0), Notify::new());
+        let shared = Arc::new(Shared { queue, queued, urgent, lost, lost_in_all, written, head });
         (Self { node, settings, shared }, Waiting(waiting))
     }
 
     /// Takes down what these writes accept. Never waits.
     pub(crate) fn writes(&self, writes: &[Write]) {
-        for write in writes {
-            match write {
-                Write::Submit { message, .. } if self.wants(message.kind) => self.add(self.about("sent", message)),
-                Write::Accept(row) => match &row.state {
-                    InState::Finished(outcome) if outcome.state == Final::Refused => {
-                        self.add(Record { reason: reason(outcome), ..self.about("refused", &row.message) });
-                    }
-                    InState::Stored if self.wants(row.message.kind) => self.add(self.about("accepted", &row.message)),
-                    InState::Stored | InState::Running(_) | InState::Finished(_) => {}
-                },
-                Write::Submit { .. }
-                | Write::Progress { .. }
-                | Write::CancelWanted(_)
-                | Write::End { .. }
-                | Write::OutLane(_)
-                | Write::Peer(_)
-                | Write::Started { .. }
-                | Write::Ended { .. }
-                | Write::Forget(_)
-                | Write::InLane(_)
-                | Write::DropInLane { .. } => {}
-            }
+        self.hand_over(writes.iter().filter_map(|write| self.accepted(write)).collect(), None);
+    }
+
+    fn accepted(&self, write: &Write) -> Option<Record> {
+        match write {
+            Write::Submit { message, .. } if self.wants(message.kind) => Some(self.about("sent", message)),
+            Write::Accept(row) => match &row.state {
+                InState::Finished(outcome) if outcome.state == Final::Refused => {
+                    Some(Record { reason: reason(outcome), ..self.about("refused", &row.message) })
+                }
+                InState::Stored if self.wants(row.message.kind) => Some(self.about("accepted", &row.message)),
+                InState::Stored | InState::Running(_) | InState::Finished(_) => None,
+            },
+            Write::Submit { .. }
+            | Write::Progress { .. }
+            | Write::CancelWanted(_)
+            | Write::End { .. }
+            | Write::OutLane(_)
+            | Write::Peer(_)
+            | Write::Started { .. }
+            | Write::Ended { .. }
+            | Write::Forget(_)
+            | Write::InLane(_)
+            | Write::DropInLane { .. } => None,
         }
     }
 
@@ -237,19 +245,18 @@ impl Audit {
         self.add(Record { reason: Some(cut(why)), ..self.about("refused", message) });
     }
 
-    /// Takes down that a message is about to run; returns once that is in the file, or after [`WRITE_LIMIT`]: a log that
-    /// can't be written is told as an error, and is no reason to leave a node without commands.
-    pub(crate) async fn started(&self, message: &Message, grant: &Grant) {
-        if !self.wants(message.kind) {
-            return;
-        }
-        let (rule, user) = (Some(Arc::clone(&grant.rule)), grant.limits.user.clone());
-        let record = Record { rule, user, ..self.about("started", message) };
+    /// Takes down that these messages are about to run; returns once that is in the file, or after [`WRITE_LIMIT`]: a log
+    /// that can't be written is told as an error, and is no reason to leave a node without commands.
+    pub(crate) async fn started(&self, starts: &[(&Message, Grant)]) {
+        let record = |(message, grant): &(&Message, Grant)| {
+            let (rule, user) = (Some(Arc::clone(&grant.rule)), grant.limits.user.clone());
+            Record { rule, user, ..self.about("started", message) }
+        };
+        let wanted = starts.iter().filter(|(message, _)| self.wants(message.kind));
         let (written, answer) = oneshot::channel();
-        match self.shared.queue.try_send(Entry { record, written: Some(written) }) {
-            // Without an answer the writer has ended with the node.
-            Ok(()) => drop(tokio::time::timeout(WRITE_LIMIT, answer).await),
-            Err(_) => drop(self.shared.lost.fetch_add(1, Ordering::Relaxed)),
+        // What finds no room is not waited for. Without an answer the writer has ended with the node.
+        if self.hand_over(wanted.map(record).collect(), Some(written)) {
+            drop(tokio::time::timeout(WRITE_LIMIT, answer).await);
         }
     }
 
@@ -305,12 +312,25 @@ impl Audit {
     }
 
     fn add(&self, record: Record) {
-        if self.settings.scope == Scope::Nothing {
-            return;
+        self.hand_over(vec![record], None);
+    }
+
+    /// Gives lines to the writer; false if there were none, or no room for them.
+    fn hand_over(&self, records: Vec<Record>, written: Option<oneshot::Sender<()>>) -> bool {
+        if records.is_empty() || self.settings.scope == Scope::Nothing {
+            return false;
         }
-        if self.shared.queue.try_send(Entry { record, written: None }).is_err() {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+        let (shared, count, is_waited_for) = (&self.shared, records.len(), written.is_some());
+        let queued = shared.queued.fetch_add(count, Ordering::Relaxed) + count;
+        if queued > QUEUE_MAX || shared.queue.try_send(Entry { records, written }).is_err() {
+            shared.queued.fetch_sub(count, Ordering::Relaxed);
+            shared.lost.fetch_add(count as u64, Ordering::Relaxed);
+            return false;
         }
+        if is_waited_for || queued > QUEUE_MAX / 2 {
+            shared.urgent.notify_waiters();
+        }
+        true
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -12,14 +13,18 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::chain::Chain;
-use super::{Audit, Entry, Record, Scope, Waiting};
-use crate::clock;
+use super::{Audit, Entry, QUEUE_MAX, Record, Scope, Waiting};
+use crate::clock::{self, Clock};
 
-/// Lines that one write takes.
+/// What was handed over together counts as one here: so many go to one write.
 const GROUP_MAX: usize = 512;
 
-/// Lines that are kept while the disk does not take them; further ones are lost, and counted.
-const KEPT_MAX: usize = 4096;
+/// How long lines are gathered for one write while nobody waits for them. A line for itself costs more than what is in it.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Lines that are kept while the disk does not take them; further ones are lost, and counted. As many as can come at once,
+/// so that none is lost while it does.
+const KEPT_MAX: usize = QUEUE_MAX;
 
 /// How often what was written is synced, and what is kept is tried again.
 const SYNC: Duration = Duration::from_secs(1);
@@ -48,6 +53,8 @@ struct State {
     /// Lines that were lost and are not told in the log.
     untold: u64,
     is_failing: bool,
+    /// Since the last sync.
+    synced: Clock,
 }
 
 #[derive(Debug, Default)]
@@ -70,8 +77,7 @@ impl Writer {
         let mut waiting = self.waiting.lock().await;
         let dir = self.dir.clone();
         let (chain, cut) = tokio::task::spawn_blocking(move || Chain::open(&dir)).await??;
-        let mut state =
-            State { chain, kept: VecDeque::new(), refusals: Refusals::default(), untold: 0, is_failing: false };
+        let mut state = State::new(chain);
         let reason = format!("steward {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
         let reason = match cut {
             0 => reason,
@@ -81,7 +87,7 @@ impl Writer {
         };
         let (from, reason) = (Some(self.audit.node.clone()), Some(reason.into()));
         let start = Record { at: clock::wall(), event: "start", from, reason, ..Record::default() };
-        state = self.write(state, vec![Entry { record: start, written: None }]).await?;
+        state = self.write(state, vec![Entry { records: vec![start], written: None }]).await?;
         loop {
             let mut group = Vec::new();
             let is_end = tokio::select! {
@@ -93,15 +99,37 @@ impl Writer {
             if is_end && group.is_empty() {
                 return Ok(());
             }
+            self.gather(&mut waiting, &mut group, &end).await;
             state = self.write(state, group).await?;
         }
+    }
+
+    /// Adds to a group what comes while nobody waits for any of it.
+    async fn gather(&self, waiting: &mut Waiting, group: &mut Vec<Entry>, end: &CancellationToken) {
+        let mut urgent = pin!(self.audit.shared.urgent.notified());
+        urgent.as_mut().enable();
+        waiting.drain(group);
+        if !group.is_empty() && group.iter().all(|entry| entry.written.is_none()) {
+            tokio::select! {
+                biased;
+                () = urgent => {}
+                () = end.cancelled() => {}
+                () = tokio::time::sleep(GATHER) => {}
+            }
+            waiting.drain(group);
+        }
+        let lines = group.iter().map(|entry| entry.records.len()).sum();
+        self.audit.shared.queued.fetch_sub(lines, Ordering::Relaxed);
     }
 
     /// Writes a group on a thread that may block, and tells whoever waits for it.
     async fn write(&self, mut state: State, group: Vec<Entry>) -> anyhow::Result<State> {
         state.untold += self.audit.take_lost();
-        let sync = group.is_empty();
-        let (records, waiting): (Vec<_>, Vec<_>) = group.into_iter().map(|entry| (entry.record, entry.written)).unzip();
+        // There may be no second in which nothing comes.
+        let sync = group.is_empty() || state.synced.elapsed() >= SYNC;
+        let (records, waiting): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|entry| (entry.records, entry.written)).unzip();
+        let records = records.into_iter().flatten().collect();
         let (state, written, lost) = tokio::task::spawn_blocking(move || state.write(records, sync)).await?;
         let shared = &self.audit.shared;
         shared.written.fetch_add(written, Ordering::Relaxed);
@@ -115,6 +143,16 @@ impl Writer {
     }
 }
 
+impl Waiting {
+    fn drain(&mut self, group: &mut Vec<Entry>) {
+        while group.len() < GROUP_MAX
+            && let Ok(entry) = self.0.try_recv()
+        {
+            group.push(entry);
+        }
+    }
+}
+
 impl Audit {
     /// Lines that were lost since the last time.
     fn take_lost(&self) -> u64 {
@@ -125,6 +163,11 @@ impl Audit {
 }
 
 impl State {
+    fn new(chain: Chain) -> Self {
+        let (kept, refusals) = (VecDeque::new(), Refusals::default());
+        Self { chain, kept, refusals, untold: 0, is_failing: false, synced: Clock::start() }
+    }
+
     /// Whether there is nothing left to do about what was written down so far.
     fn is_idle(&self) -> bool {
         self.kept.is_empty() && !self.chain.is_dirty && self.untold == 0 && self.refusals.count == 0
@@ -158,6 +201,7 @@ impl State {
         }
         if result.is_ok() && sync && self.chain.is_dirty {
             result = self.chain.sync();
+            self.synced = Clock::start();
         }
         match &result {
             Err(error) if !self.is_failing => {

@@ -24,7 +24,7 @@ pub(super) async fn ready<M: Method>(
     recorded: bool,
 ) -> (Vec<Run>, Option<M::Args>, Limits) {
     let (mut args, mut limits) = (None, Limits::default());
-    let (mut able, mut unable) = (Vec::with_capacity(runs.len()), Vec::new());
+    let (mut able, mut grants, mut unable) = (Vec::with_capacity(runs.len()), Vec::new(), Vec::new());
     for run in runs {
         let failed = |why: String| (Final::Failed, why);
         let refused = |why: String| (Final::Refused, format!("{why}; it had been accepted before that changed"));
@@ -34,13 +34,13 @@ pub(super) async fn ready<M: Method>(
         });
         match understood {
             Ok((next, grant)) => {
-                host.audit.started(&run.message, &grant).await;
-                limits = limits.and(grant.limits);
+                limits = limits.and(grant.limits.clone());
                 match &mut args {
                     None => args = Some(next),
                     Some(args) => M::join(args, next),
                 }
                 able.push(run);
+                grants.push(grant);
             }
             Err((state, why)) => {
                 if state == Final::Refused {
@@ -50,6 +50,8 @@ pub(super) async fn ready<M: Method>(
             }
         }
     }
+    let starts: Vec<_> = able.iter().map(|run: &Run| &run.message).zip(grants).collect();
+    host.audit.started(&starts).await;
     if recorded && !unable.is_empty() {
         host.tell(unable).await;
     }

@@ -4,7 +4,7 @@ use super::*;
 
 fn state(dir: &std::path::Path) -> State {
     let (chain, _) = Chain::open(dir).unwrap();
-    State { chain, kept: VecDeque::new(), refusals: Refusals::default(), untold: 0, is_failing: false }
+    State::new(chain)
 }
 
 fn records(event: &'static str, count: u64, at_ms: u64) -> Vec<Record> {
@@ -29,6 +29,44 @@ fn a_flood_of_refusals_pushes_nothing_out() {
     assert_eq!(written, 2);
     let told = events(dir.path());
     assert_eq!(told[told.len() - 2..], [("summed".to_owned(), Some(7)), ("refused".to_owned(), None)]);
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_goes_out_together_and_what_somebody_waits_for_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = super::super::Settings { scope: Scope::All, data: super::super::DataForm::Full };
+    let (audit, mut waiting) = Audit::new(protocol::name::NodeName::new("ship1").unwrap(), settings);
+    let writer = Writer::new(audit.clone(), dir.path().to_owned(), Waiting(tokio::sync::mpsc::channel(1).1));
+    let end = CancellationToken::new();
+    for record in records("sent", 3, 1) {
+        audit.add(record);
+    }
+    let mut group = Vec::new();
+    writer.gather(&mut waiting, &mut group, &end).await;
+    assert_eq!((group.len(), audit.shared.queued.load(Ordering::Relaxed)), (3, 0));
+    // Somebody who waits ends the gathering, whatever the clock says.
+    audit.add(Record::default());
+    let (written, _answer) = tokio::sync::oneshot::channel();
+    let mut group = Vec::new();
+    let more = async {
+        tokio::task::yield_now().await;
+        assert!(audit.hand_over(records("started", 2, 1), Some(written)));
+    };
+    tokio::join!(writer.gather(&mut waiting, &mut group, &end), more);
+    assert_eq!(group.iter().map(|entry| entry.records.len()).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(audit.shared.queued.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn lines_without_room_are_counted_and_all_that_has_room_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = super::super::Settings { scope: Scope::All, data: super::super::DataForm::Full };
+    let (audit, mut waiting) = Audit::new(protocol::name::NodeName::new("ship1").unwrap(), settings);
+    assert!(audit.hand_over(records("sent", QUEUE_MAX as u64, 1), None));
+    assert!(!audit.hand_over(records("sent", 2, 1), None));
+    assert_eq!(audit.take_lost(), 2);
+    let records = waiting.0.try_recv().unwrap().records;
+    assert_eq!(state(dir.path()).write(records, false).1, QUEUE_MAX as u64);
 }
 
 #[test]
