@@ -149,7 +149,9 @@ fn a_full_disk_refuses_messages_and_goes_on_when_there_is_room() {
     });
     assert_eq!(central.ended(&accepted)["state"], "done");
     assert_eq!(ran.lines(), ["1", "2"]);
-    let lines = central.read("audit.jsonl");
-    assert!(lines.contains(&first) && lines.contains(&accepted), "{lines}");
+    let lines = eventually("both are in the audit log", || {
+        let lines = central.read("audit.jsonl");
+        (lines.contains(&first) && lines.contains(&accepted)).then_some(lines)
+    });
     assert_eq!(central.cli(&["audit", "verify"]).code, 0, "{lines}");
 }
