@@ -16,17 +16,21 @@
 //! | `started` | the receiver | it is about to run: by which rule, as which user |
 //! | `ended` | the receiver | how it ended |
 //! | `start` | both | a process of the node began to write |
+//! | `invited`, `withdrawn`, `joined`, `join-refused`, `revoked`, `rules-pushed` | central | what was done to the fleet |
 //! | `lost`, `summed` | both | so many lines are not here: no room for them, or too many refusals |
 //!
 //! Commands and refusals are written, or everything (`--audit`). `started` is in the file before anything runs; all other lines
 //! are handed over and written a moment later, so the engine never waits for them.
 
+mod brought;
+mod by;
 mod chain;
+mod fleet;
 mod line;
 mod read;
 mod writer;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,9 +42,13 @@ use protocol::step::{InState, Report, Run, Write};
 use protocol::time::Wall;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+pub(crate) use by::By;
+pub(crate) use fleet::{Act, Deed};
 pub(crate) use line::LineView;
 pub(crate) use read::{lines, verify};
 pub(crate) use writer::Writer;
+
+use brought::Brought;
 
 use crate::clock;
 use crate::methods::Ending;
@@ -105,6 +113,9 @@ struct Record {
     signal: Option<i32>,
     reason: Option<Arc<str>>,
     count: Option<u64>,
+    /// What else is known of it: the text of a JSON object.
+    about: Option<Arc<str>>,
+    by: Option<By>,
 }
 
 /// The data of a message, within its limit.
@@ -145,36 +156,60 @@ struct Shared {
     /// All that were lost.
     lost_in_all: AtomicU64,
     written: AtomicU64,
+    /// Whether the disk does not take lines.
+    is_failing: AtomicBool,
     head: Mutex<Head>,
+    brought: Brought,
 }
 
 /// Lines that go to the writer together, so that it is woken once for them.
 #[derive(Debug)]
 struct Entry {
     records: Vec<Record>,
-    /// Who waits until they are written, if anybody does.
-    written: Option<oneshot::Sender<()>>,
+    wait: Wait,
+}
+
+/// Who waits for lines.
+#[derive(Debug)]
+enum Wait {
+    /// Nobody.
+    Nobody,
+    /// Somebody who has to know when they are in the file, or could not be written into it.
+    Written(oneshot::Sender<()>),
+    /// Somebody who keeps them until they are on the disk.
+    Synced(oneshot::Sender<()>),
 }
 
 impl Audit {
     /// For `node`. The receiver is for the [`Writer`].
     pub(crate) fn new(node: NodeName, settings: Settings) -> (Self, Waiting) {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        let (lost, lost_in_all, written, head) =
-            (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
-        let (queued, urgent) = (AtomicUsize::new(0), Notify::new());
-        let shared = Arc::new(Shared { queue, queued, urgent, lost, lost_in_all, written, head });
+        let shared = Shared {
+            queue,
+            queued: AtomicUsize::new(0),
+            urgent: Notify::new(),
+            lost: AtomicU64::new(0),
+            lost_in_all: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
+            head: Mutex::default(),
+            brought: Brought::default(),
+        };
+        let shared = Arc::new(shared);
         (Self { node, settings, shared }, Waiting(waiting))
     }
 
     /// Takes down what these writes accept. Never waits.
     pub(crate) fn writes(&self, writes: &[Write]) {
-        self.hand_over(writes.iter().filter_map(|write| self.accepted(write)).collect(), None);
+        self.hand_over(writes.iter().filter_map(|write| self.accepted(write)).collect(), Wait::Nobody);
     }
 
     fn accepted(&self, write: &Write) -> Option<Record> {
         match write {
-            Write::Submit { message, .. } if self.wants(message.kind) => Some(self.about("sent", message)),
+            Write::Submit { message, .. } if self.wants(message.kind) => {
+                let by = self.shared.brought.take(message.id);
+                Some(Record { by, ..self.about("sent", message) })
+            }
             Write::Accept(row) => match &row.state {
                 InState::Finished(outcome) if outcome.state == Final::Refused => {
                     Some(Record { reason: reason(outcome), ..self.about("refused", &row.message) })
@@ -194,6 +229,18 @@ impl Audit {
             | Write::InLane(_)
             | Write::DropInLane { .. } => None,
         }
+    }
+
+    /// These messages, which go to the engine, were given by `by`.
+    pub(crate) fn brought(&self, messages: &[Message], by: By) {
+        if self.settings.scope != Scope::Nothing {
+            self.shared.brought.add(messages, by);
+        }
+    }
+
+    /// The engine has answered to whoever brought these.
+    pub(crate) fn was_answered(&self, ids: impl Iterator<Item = MessageId>) {
+        self.shared.brought.forget(ids);
     }
 
     /// Takes down how messages have ended. Never waits.
@@ -255,7 +302,7 @@ impl Audit {
         let wanted = starts.iter().filter(|(message, _)| self.wants(message.kind));
         let (written, answer) = oneshot::channel();
         // What finds no room is not waited for. Without an answer the writer has ended with the node.
-        if self.hand_over(wanted.map(record).collect(), Some(written)) {
+        if self.hand_over(wanted.map(record).collect(), Wait::Written(written)) {
             drop(tokio::time::timeout(WRITE_LIMIT, answer).await);
         }
     }
@@ -312,19 +359,28 @@ impl Audit {
     }
 
     fn add(&self, record: Record) {
-        self.hand_over(vec![record], None);
+        self.hand_over(vec![record], Wait::Nobody);
     }
 
-    /// Gives lines to the writer; false if there were none, or no room for them.
-    fn hand_over(&self, records: Vec<Record>, written: Option<oneshot::Sender<()>>) -> bool {
+    /// Gives lines to the writer; false if there were none, or no room for them, so that they are lost.
+    fn hand_over(&self, records: Vec<Record>, wait: Wait) -> bool {
+        let count = records.len() as u64;
+        let is_taken = self.hand_over_kept(records, wait);
+        if !is_taken && self.settings.scope != Scope::Nothing {
+            self.shared.lost.fetch_add(count, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
+    /// The same for lines that are kept elsewhere if there is no room for them here.
+    fn hand_over_kept(&self, records: Vec<Record>, wait: Wait) -> bool {
         if records.is_empty() || self.settings.scope == Scope::Nothing {
             return false;
         }
-        let (shared, count, is_waited_for) = (&self.shared, records.len(), written.is_some());
+        let (shared, count, is_waited_for) = (&self.shared, records.len(), !matches!(wait, Wait::Nobody));
         let queued = shared.queued.fetch_add(count, Ordering::Relaxed) + count;
-        if queued > QUEUE_MAX || shared.queue.try_send(Entry { records, written }).is_err() {
+        if queued > QUEUE_MAX || shared.queue.try_send(Entry { records, wait }).is_err() {
             shared.queued.fetch_sub(count, Ordering::Relaxed);
-            shared.lost.fetch_add(count as u64, Ordering::Relaxed);
             return false;
         }
         if is_waited_for || queued > QUEUE_MAX / 2 {

@@ -11,6 +11,7 @@
 
 pub(crate) mod desk;
 pub(crate) mod joining;
+mod journal;
 pub(crate) mod outcasts;
 
 pub(crate) mod registrar;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use protocol::message::{Message, MessageId};
 use protocol::name::NodeName;
 
+use crate::audit::{Audit, By};
 use crate::engine::{EngineError, EngineHandle};
 
 pub(crate) use input::MessageInput;
@@ -58,6 +59,8 @@ impl Defaults {
 pub(crate) struct Intake {
     engine: EngineHandle,
     defaults: Arc<Defaults>,
+    /// Takes down who gave what.
+    audit: Option<Audit>,
 }
 
 /// What is wrong with one message of a request.
@@ -96,7 +99,12 @@ fn before(accepted: &[MessageId]) -> String {
 impl Intake {
     /// An intake for this node.
     pub(crate) fn new(engine: EngineHandle, defaults: Defaults) -> Self {
-        Self { engine, defaults: Arc::new(defaults) }
+        Self { engine, defaults: Arc::new(defaults), audit: None }
+    }
+
+    /// With an audit log beside it.
+    pub(crate) fn beside(self, audit: Audit) -> Self {
+        Self { audit: Some(audit), ..self }
     }
 
     /// What a message has that doesn't say otherwise.
@@ -104,15 +112,17 @@ impl Intake {
         &self.defaults
     }
 
-    /// Accepts messages; returns their ids once they are durable. If one makes no sense, none is accepted.
+    /// Accepts messages of the node itself; returns their ids once they are durable. If one makes no sense, none is
+    /// accepted.
     pub(crate) async fn submit(&self, inputs: Vec<MessageInput>) -> Result<Vec<MessageId>, IntakeError> {
-        self.submit_read(inputs.into_iter().map(Ok).collect()).await
+        self.submit_read(inputs.into_iter().map(Ok).collect(), None).await
     }
 
-    /// The same for messages of which some could not even be read, with the reason.
+    /// The same for messages that somebody has given, of which some could not even be read, with the reason.
     pub(crate) async fn submit_read(
         &self,
         inputs: Vec<Result<MessageInput, String>>,
+        by: Option<By>,
     ) -> Result<Vec<MessageId>, IntakeError> {
         let mut messages = Vec::with_capacity(inputs.len());
         let mut faults = Vec::new();
@@ -126,12 +136,16 @@ impl Intake {
         if !faults.is_empty() {
             return Err(IntakeError::Invalid(faults));
         }
-        self.submit_checked(messages).await
+        self.submit_checked(messages, by).await
     }
 
     /// Accepts messages that are checked and have their ids. An id that was accepted before is not accepted twice: the
     /// engine knows it.
-    pub(crate) async fn submit_checked(&self, messages: Vec<Message>) -> Result<Vec<MessageId>, IntakeError> {
+    pub(crate) async fn submit_checked(
+        &self,
+        messages: Vec<Message>,
+        by: Option<By>,
+    ) -> Result<Vec<MessageId>, IntakeError> {
         let mut accepted = Vec::with_capacity(messages.len());
         let mut messages = messages.into_iter().peekable();
         while messages.peek().is_some() {
@@ -143,12 +157,21 @@ impl Intake {
                 bytes += message.body.len();
                 chunk.push(message);
             }
-            match self.engine.submit(chunk).await {
+            match self.hand_over(chunk, by).await {
                 Ok(ids) => accepted.extend(ids),
                 Err(error) => return Err(IntakeError::Engine { accepted, error }),
             }
         }
         Ok(accepted)
+    }
+
+    async fn hand_over(&self, chunk: Vec<Message>, by: Option<By>) -> Result<Vec<MessageId>, EngineError> {
+        let Some((audit, by)) = self.audit.as_ref().zip(by) else { return self.engine.submit(chunk).await };
+        let ids: Vec<MessageId> = chunk.iter().map(|message| message.id).collect();
+        audit.brought(&chunk, by);
+        let taken = self.engine.submit(chunk).await;
+        audit.was_answered(ids.into_iter());
+        taken
     }
 }
 

@@ -17,7 +17,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::socket::Peer;
 use super::{ApiError, BODY_BYTES_MAX, LOOK_AGAIN, SMALL_BODY_BYTES_MAX, Shared, body, length};
+use crate::audit::By;
 use crate::blobs::Owner;
 use crate::engine::{EngineError, Filter, Input};
 use crate::intake::MessageInput;
@@ -47,10 +49,11 @@ pub(super) async fn send(State(api): State<Shared>, request: Request) -> Result<
     // The bodies of all requests together have a limit as well.
     let kib = if length <= SMALL_BODY_BYTES_MAX { 0 } else { u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX) };
     let room = api.bodies_kib.acquire_many(kib).await.map_err(|_| ApiError::from(EngineError::Stopping))?;
+    let by = request.extensions().get::<Peer>().copied().map(By::from);
     let body = body(request, BODY_BYTES_MAX).await?;
     let inputs = read(&body)?;
     drop(body);
-    let ids = api.intake.submit_read(inputs).await?;
+    let ids = api.intake.submit_read(inputs, by).await?;
     drop(room);
     Ok(Json(Accepted { ids: ids.iter().map(MessageId::to_string).collect() }))
 }

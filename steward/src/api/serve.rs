@@ -12,8 +12,8 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::Listener;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -48,8 +48,8 @@ pub(crate) struct Limits {
     pub(crate) stall: Duration,
 }
 
-/// Serves until the end. Each connection is a task of its own: what goes wrong in one ends it alone.
-pub(crate) async fn serve<L: Listener>(
+/// Serves until the end. Each handler can ask who is at the other end ([`axum::Extension`] of the listener's address). Each connection is a task of its own: what goes wrong in one ends it alone.
+pub(crate) async fn serve<L: Listener<Addr: Clone + Send + Sync>>(
     mut listener: L,
     router: Router,
     limits: Limits,
@@ -59,7 +59,7 @@ pub(crate) async fn serve<L: Listener>(
 ) {
     let seats = Seats::new(limits.connections);
     loop {
-        let (io, _) = tokio::select! {
+        let (io, peer) = tokio::select! {
             () = end.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
@@ -68,7 +68,7 @@ pub(crate) async fn serve<L: Listener>(
             seat = seats.take() => seat,
         };
         if let Some(seat) = seat {
-            supervisor.once(name, connection(io, router.clone(), limits, end.clone(), seat));
+            supervisor.once(name, connection(io, router.clone().layer(Extension(peer)), limits, end.clone(), seat));
         }
     }
 }

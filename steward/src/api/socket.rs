@@ -7,10 +7,10 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use axum::serve::Listener;
-use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::client::{SOCKET as NAME, socket_path};
+use crate::audit::By;
 
 /// A socket that listens; its file goes with it.
 #[derive(Debug)]
@@ -72,15 +72,30 @@ async fn answers(dir: &Path) -> io::Result<bool> {
 #[derive(Debug)]
 pub(crate) struct OfOurs(pub(crate) UnixListener);
 
+/// Who is at the other end, as the kernel has it from the moment at which it connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// The user.
+    uid: u32,
+    /// The process.
+    pid: Option<i32>,
+}
+
+impl From<Peer> for By {
+    fn from(peer: Peer) -> Self {
+        Self::Socket { uid: peer.uid, pid: peer.pid }
+    }
+}
+
 impl Listener for OfOurs {
     type Io = UnixStream;
-    type Addr = SocketAddr;
+    type Addr = Peer;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
-            let (stream, address) = Listener::accept(&mut self.0).await;
+            let (stream, _) = Listener::accept(&mut self.0).await;
             match stream.peer_cred() {
-                Ok(peer) if is_ours(peer.uid()) => return (stream, address),
+                Ok(peer) if is_ours(peer.uid()) => return (stream, Peer { uid: peer.uid(), pid: peer.pid() }),
                 Ok(peer) => {
                     tracing::warn!(uid = peer.uid(), "another user is at the node's socket, and is turned away")
                 }
@@ -90,7 +105,7 @@ impl Listener for OfOurs {
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.0.local_addr()
+        Ok(Peer { uid: rustix::process::geteuid().as_raw(), pid: i32::try_from(std::process::id()).ok() })
     }
 }
 

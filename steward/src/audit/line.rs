@@ -7,7 +7,7 @@ use protocol::message::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Data, Head, Record};
+use super::{By, Data, Head, Record};
 use crate::clock::rfc3339;
 
 /// What stands between a line's content and its hash.
@@ -54,6 +54,10 @@ struct Line<'a> {
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<By>,
     prev: &'a str,
 }
 
@@ -124,6 +128,8 @@ pub(super) fn put(buffer: &mut Vec<u8>, record: &Record, head: &Head) -> serde_j
         signal: record.signal,
         reason: record.reason.as_deref(),
         count: record.count,
+        about: record.about.as_deref().map(serde_json::from_str).transpose()?,
+        by: record.by,
         prev: &head.hash,
     };
     match &record.data {

@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::chain::Chain;
-use super::{Audit, Entry, QUEUE_MAX, Record, Scope, Waiting};
+use super::{Audit, Entry, QUEUE_MAX, Record, Scope, Wait, Waiting};
 use crate::clock::{self, Clock};
 
 /// What was handed over together counts as one here: so many go to one write.
@@ -55,6 +55,8 @@ struct State {
     is_failing: bool,
     /// Since the last sync.
     synced: Clock,
+    /// Those who wait until all that is here is on the disk.
+    owed: Vec<oneshot::Sender<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +89,7 @@ impl Writer {
         };
         let (from, reason) = (Some(self.audit.node.clone()), Some(reason.into()));
         let start = Record { at: clock::wall(), event: "start", from, reason, ..Record::default() };
-        state = self.write(state, vec![Entry { records: vec![start], written: None }]).await?;
+        state = self.write(state, vec![Entry { records: vec![start], wait: Wait::Nobody }]).await?;
         loop {
             let mut group = Vec::new();
             let is_end = tokio::select! {
@@ -109,7 +111,7 @@ impl Writer {
         let mut urgent = pin!(self.audit.shared.urgent.notified());
         urgent.as_mut().enable();
         waiting.drain(group);
-        if !group.is_empty() && group.iter().all(|entry| entry.written.is_none()) {
+        if !group.is_empty() && group.iter().all(|entry| matches!(entry.wait, Wait::Nobody)) {
             tokio::select! {
                 biased;
                 () = urgent => {}
@@ -126,16 +128,24 @@ impl Writer {
     async fn write(&self, mut state: State, group: Vec<Entry>) -> anyhow::Result<State> {
         state.untold += self.audit.take_lost();
         // There may be no second in which nothing comes.
-        let sync = group.is_empty() || state.synced.elapsed() >= SYNC;
-        let (records, waiting): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|entry| (entry.records, entry.written)).unzip();
-        let records = records.into_iter().flatten().collect();
+        let is_due = group.is_empty() || state.synced.elapsed() >= SYNC;
+        let (mut records, mut waiting) = (Vec::new(), Vec::new());
+        for entry in group {
+            records.extend(entry.records);
+            match entry.wait {
+                Wait::Nobody => {}
+                Wait::Written(waits) => waiting.push(waits),
+                Wait::Synced(waits) => state.owed.push(waits),
+            }
+        }
+        let sync = is_due || !state.owed.is_empty();
         let (state, written, lost) = tokio::task::spawn_blocking(move || state.write(records, sync)).await?;
         let shared = &self.audit.shared;
         shared.written.fetch_add(written, Ordering::Relaxed);
         shared.lost_in_all.fetch_add(lost, Ordering::Relaxed);
         *shared.head.lock().unwrap_or_else(PoisonError::into_inner) = state.chain.head.clone();
-        for waiting in waiting.into_iter().flatten() {
+        shared.is_failing.store(state.is_failing, Ordering::Relaxed);
+        for waiting in waiting {
             // Whoever waited may have been stopped.
             waiting.send(()).ok();
         }
@@ -165,7 +175,7 @@ impl Audit {
 impl State {
     fn new(chain: Chain) -> Self {
         let (kept, refusals) = (VecDeque::new(), Refusals::default());
-        Self { chain, kept, refusals, untold: 0, is_failing: false, synced: Clock::start() }
+        Self { chain, kept, refusals, untold: 0, is_failing: false, synced: Clock::start(), owed: Vec::new() }
     }
 
     /// Whether there is nothing left to do about what was written down so far.
@@ -203,6 +213,12 @@ impl State {
             result = self.chain.sync();
             self.synced = Clock::start();
         }
+        if result.is_ok() && !self.chain.is_dirty {
+            for waits in self.owed.drain(..) {
+                // Whoever waited may have been stopped.
+                waits.send(()).ok();
+            }
+        }
         match &result {
             Err(error) if !self.is_failing => {
                 tracing::error!(%error, "the audit log can't be written; its lines are kept, and messages go on");
@@ -218,7 +234,7 @@ impl State {
 impl Refusals {
     /// The record, unless it is a refusal too many.
     fn pass(&mut self, record: Record, to: &mut VecDeque<Record>) -> Option<Record> {
-        if record.event != "refused" {
+        if !matches!(record.event, "refused" | "join-refused") {
             return Some(record);
         }
         self.close(record.at.0, to);

@@ -8,10 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
+use super::journal::Journal;
 use super::outcasts::{self, Herald};
 use super::registrar::{Answered, Outcome, Registrar, RegistrarError};
 use super::registry::Registry;
 use super::wire;
+use crate::audit::Audit;
 use crate::authority::Authority;
 use crate::broker::Broker;
 use crate::clock::{self, Clock};
@@ -33,17 +35,18 @@ pub(crate) struct Desk {
     registry: Arc<Mutex<Registry>>,
     broker: Broker,
     clock: Clock,
+    audit: Audit,
 }
 
 impl Desk {
     /// The desk of the fleet whose keys lie in `dir`.
-    pub(crate) fn open(dir: &Path, broker: &Broker, clock: Clock) -> anyhow::Result<Self> {
+    pub(crate) fn open(dir: &Path, broker: &Broker, clock: Clock, audit: Audit) -> anyhow::Result<Self> {
         let own = broker.trust().identity().context("this node has no identity, so it can't let others in")?;
         let central = own.certificate.text.clone();
         let authority = Arc::new(Authority::open(dir)?);
         let registry = Arc::new(Mutex::new(Registry::open(authority.folder())?));
         let registrar = Arc::new(Registrar { authority: authority.clone(), central });
-        Ok(Self { authority, registrar, registry, broker: broker.clone(), clock })
+        Ok(Self { authority, registrar, registry, broker: broker.clone(), clock, audit })
     }
 
     /// Answers until the end.
@@ -51,6 +54,7 @@ impl Desk {
         let mut requests = self.broker.aside(wire::JOIN_ALL);
         let mut asks = self.broker.aside(outcasts::ASK_ALL);
         let mut herald = Herald::new(self.broker.clone());
+        let mut journal = Journal::new(self.audit.clone(), self.registry.clone());
         let mut look = tokio::time::interval(LOOK);
         let mut pace = Allowance::new(REQUESTS_PER_SECOND_MAX, Duration::from_secs(1));
         let mut lines = Allowance::new(LINES_PER_MINUTE_MAX, Duration::from_secs(60));
@@ -58,6 +62,16 @@ impl Desk {
             let arrival = tokio::select! {
                 () = end.cancelled() => return Ok(()),
                 _ = look.tick() => {
+                    let looked;
+                    (journal, looked) = journal.look().await?;
+                    if let Err(error) = looked
+                        && lines.take(self.clock.elapsed())
+                    {
+                        tracing::error!(
+                            %error,
+                            "what was done to the fleet can't be brought into the audit log; it is kept, and tried again"
+                        );
+                    }
                     // A disk that is full for an hour must not take the desk down for good.
                     let looked = herald.look(&self.authority, &self.registry, clock::wall()).await;
                     if let Err(error) = looked
@@ -92,6 +106,9 @@ impl Desk {
     async fn answered(&self, id: &str, body: Vec<u8>, lines: &mut Allowance) -> anyhow::Result<Option<String>> {
         match self.answer(id.to_owned(), body).await? {
             Ok(answered) => {
+                if let Outcome::Refused { name, why } = &answered.outcome {
+                    self.audit.join_refused(id, name, why);
+                }
                 tell(&answered.outcome, id, lines, self.clock);
                 return Ok(Some(answered.body));
             }

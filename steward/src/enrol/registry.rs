@@ -6,6 +6,7 @@
 //! transaction that is on disk when it returns.
 
 mod invitations;
+mod journal;
 mod members;
 mod revocations;
 
@@ -29,7 +30,7 @@ const FILE: &str = "registry.db";
 const APPLICATION_ID: i32 = 0x7374_7772;
 
 /// The version of the tables.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -138,7 +139,12 @@ impl Registry {
         match (number("application_id")?, number("user_version")?) {
             (0, 0) => {
                 transaction.execute_batch(TABLES)?;
+                transaction.execute_batch(journal::TABLE)?;
                 transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+            }
+            (APPLICATION_ID, 1) => {
+                transaction.execute_batch(journal::TABLE)?;
                 transaction.pragma_update(None, "user_version", VERSION)?;
             }
             (APPLICATION_ID, VERSION) => {}

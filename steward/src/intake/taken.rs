@@ -20,6 +20,7 @@ use super::input::MessageInput;
 use super::rejected::{self, Part};
 use super::split::{Piece, Place, Splitter};
 use super::{CHUNK_BYTES_MAX, CHUNK_MESSAGES_MAX, Intake, IntakeError};
+use crate::audit::By;
 use crate::crash_points::{Point, reach};
 use crate::own_file;
 
@@ -190,7 +191,7 @@ impl TakenFile {
                 bytes <= CHUNK_BYTES_MAX
             };
             let count = self.messages.iter().take(CHUNK_MESSAGES_MAX).take_while(fits).count().max(1);
-            intake.submit_checked(self.messages[..count].to_vec()).await?;
+            intake.submit_checked(self.messages[..count].to_vec(), Some(By::InputFile)).await?;
             self.messages.drain(..count);
             self.accepted += count as u64;
         }

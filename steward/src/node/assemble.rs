@@ -97,7 +97,7 @@ pub(super) async fn assemble(
     let link = wiring.board.clone();
     let (broker, name_check) = Broker::new(broker_config(config, &identity, trust), wiring)?;
     keep_broker(&supervisor, &broker);
-    super::membership::keep(dir, &supervisor, &broker, clock);
+    super::membership::keep(dir, &supervisor, &broker, clock, &gate.audit);
     let runner = Runner::spawn(setup(config, &opened, &link, &gate)?, &supervisor, for_runner, engine.clone());
     let results = results::Wiring {
         engine: engine.clone(),
@@ -183,7 +183,7 @@ fn open_doors(config: &Config, parts: &Parts, may_command: bool, clock: Clock) -
         method_timeout: config.delivery.method_timeout,
         may_command,
     };
-    let intake = Intake::new(parts.engine.clone(), defaults);
+    let intake = Intake::new(parts.engine.clone(), defaults).beside(parts.audit.clone());
     let (dir, end) = (config.node.dir.clone(), parts.intake_end.clone());
     let inmsg_intake = intake.clone();
     parts.supervisor.keep(Spec::new("inmsg.txt").within(end), move |end| {

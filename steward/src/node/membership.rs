@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::audit::Audit;
 use crate::authority;
 use crate::broker::Broker;
 use crate::clock::Clock;
@@ -10,7 +11,7 @@ use crate::enrol::outcasts;
 use crate::supervise::{Spec, Stops, Supervisor};
 
 /// Runs both until the node stops. Without an identity there is nothing to do.
-pub(super) fn keep(dir: &Path, supervisor: &Supervisor, broker: &Broker, clock: Clock) {
+pub(super) fn keep(dir: &Path, supervisor: &Supervisor, broker: &Broker, clock: Clock, audit: &Audit) {
     if broker.trust().identity().is_none() {
         return;
     }
@@ -20,11 +21,11 @@ pub(super) fn keep(dir: &Path, supervisor: &Supervisor, broker: &Broker, clock: 
     if dir.join(authority::FOLDER).symlink_metadata().is_err() {
         return;
     }
-    let (dir, broker) = (dir.to_owned(), broker.clone());
+    let (dir, broker, audit) = (dir.to_owned(), broker.clone(), audit.clone());
     let spec = Spec::new("enrolment").stops(Stops::Here("nobody could be thrown out of the fleet any more"));
     supervisor.keep(spec, move |end| {
         // Opened by the task, so that keys that can't be read are a task that is down, and not a central that is.
-        let desk = Desk::open(&dir, &broker, clock);
+        let desk = Desk::open(&dir, &broker, clock, audit.clone());
         async move { desk?.run(end).await }
     });
 }

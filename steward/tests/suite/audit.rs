@@ -63,6 +63,28 @@ fn both_sides_write_down_what_was_sent_decided_and_done() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// The kernel says who is at the socket; nobody can say it of himself.
+#[test]
+fn who_gave_a_message_at_the_socket_or_in_the_file_is_written_down() {
+    let fleet = Fleet::new();
+    let (central, _ship1) = (fleet.node("central"), fleet.node("ship1"));
+    let by = |id: &str| lines(&central, id, &["sent", "result"])[0]["by"].clone();
+    let ours = central.ask("POST", "/v1/messages", &shell("ship1", "echo over the socket").to_string());
+    let id = ours["ids"][0].as_str().unwrap();
+    central.ended(id);
+    let uid = fs::metadata(central.dir()).map(|folder| std::os::unix::fs::MetadataExt::uid(&folder)).unwrap();
+    assert_eq!(by(id), serde_json::json!({ "via": "socket", "uid": uid, "pid": std::process::id() }));
+    let shown = central.cli(&["audit", "show", "--id", id]).ok().stdout;
+    assert!(shown.contains(&format!("from user {uid}, process {}, at the socket", std::process::id())), "{shown}");
+    central.append(&format!("[{}]", shell("ship1", "echo from the file")));
+    let from_file = eventually("it was taken", || {
+        let id = central.messages().last()?["id"].as_str()?.to_owned();
+        (id != ours["ids"][0]).then_some(id)
+    });
+    central.ended(&from_file);
+    assert_eq!(by(&from_file), serde_json::json!({ "via": "inmsg.txt" }));
+}
+
 #[test]
 fn the_chain_holds_across_kills_and_a_line_without_end() {
     let fleet = Fleet::new();

@@ -207,6 +207,71 @@ fn a_join_survives_kills_of_both_sides() {
     assert_eq!(central.send_and_wait(&shell("ship1", "echo whole"))["stdout"], "whole\n");
 }
 
+/// Lines of central's audit log.
+fn lines(central: &Node<'_>, filter: &[&str]) -> Vec<Value> {
+    let ran = central.cli(&[&["audit", "show", "--json"], filter].concat()).ok();
+    ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What was done to the fleet, as central's audit log has it: the event and the node.
+fn deeds(central: &Node<'_>) -> Vec<(String, String)> {
+    let told = lines(central, &[]).into_iter().filter(|line| line.get("about").is_some());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    told.map(|line| (text(&line["event"]), text(&line["to"]))).collect()
+}
+
+/// Waits until these stand there. Who was refused comes straight into the log, and may stand before who was let in.
+fn are(central: &Node<'_>, wanted: &[(&str, &str)]) {
+    let sorted = |mut deeds: Vec<(String, String)>| {
+        deeds.sort();
+        deeds
+    };
+    let wanted = sorted(wanted.iter().map(|(event, node)| ((*event).to_owned(), (*node).to_owned())).collect());
+    eventually(&format!("{wanted:?} are in the log"), || (sorted(deeds(central)) == wanted).then_some(()));
+}
+
+/// Whoever did it, while central was away or killed at any moment.
+#[test]
+fn what_is_done_to_a_fleet_stands_in_the_audit_log_of_central() {
+    let fleet = Fleet::without_broker();
+    let (mut central, _broker) = made(&fleet);
+    let token = invite(&central, &["ship1", "--labels", "site=north"]);
+    invite(&central, &["ship3"]);
+    run(fleet.dir(), &mut steward(central.dir(), &["invite", "ship3", "--withdraw"])).ok();
+    let mut all = vec![("invited", "ship1"), ("invited", "ship3"), ("withdrawn", "ship3")];
+    assert_eq!(deeds(&central), []);
+    central.start();
+    are(&central, &all);
+    run(fleet.dir(), &mut join(&fleet, &fleet.dir().join("ship1"), &token)).ok();
+    let copied = run(fleet.dir(), &mut join(&fleet, &fleet.dir().join("thief"), &token));
+    assert_eq!(copied.code, 1, "{copied:?}");
+    all.extend([("join-refused", "ship1"), ("joined", "ship1")]);
+    are(&central, &all);
+    run(fleet.dir(), &mut steward(central.dir(), &["revoke", "ship1", "--reason", "stolen"])).ok();
+    // Killed before or after it has taken over what was done: it is in the log, and the chain is whole.
+    central.kill();
+    central.start();
+    let rules = fleet.dir().join("fleet-rules.toml");
+    fs::write(&rules, "otherwise = \"standard\"\n").unwrap();
+    run(fleet.dir(), steward(central.dir(), &["rules", "push", "--node", "ship8,ship9"]).arg(&rules)).ok();
+    let last =
+        |event: &str| eventually(&format!("{event} is in the log"), || lines(&central, &["--event", event]).pop());
+    let (revoked, pushed) = (last("revoked"), last("rules-pushed"));
+    assert_eq!((&revoked["to"], &revoked["reason"]), (&"ship1".into(), &"stolen".into()));
+    assert_eq!(revoked["by"]["via"], "command");
+    assert!(revoked["by"]["uid"].is_u64() && revoked["by"]["pid"].as_u64() > Some(1), "{revoked}");
+    assert_eq!(pushed["about"]["first"], serde_json::json!(["ship8", "ship9"]));
+    let (invited, refused, joined) = (last("invited"), last("join-refused"), last("joined"));
+    assert_eq!(invited["about"]["role"], "node");
+    assert!(refused["reason"].as_str().unwrap().contains("was used at"), "{refused}");
+    assert_eq!(joined["about"]["key"], standing(&central, "ship1")["key"]);
+    assert_eq!(joined.get("by"), None);
+    let shown = central.cli(&["audit", "show", "--event", "revoked"]).ok().stdout;
+    assert!(shown.contains("stolen") && shown.contains("by user "), "{shown}");
+    assert_eq!(central.cli(&["audit", "verify"]).code, 0);
+    assert!(!central.read("audit.jsonl").contains(&token[20..60]), "a secret is in the log");
+}
+
 #[test]
 fn another_broker_does_for_a_fleet_as_well() {
     let fleet = Fleet::with_broker("authorization { token: \"hush-hush\" }\n");

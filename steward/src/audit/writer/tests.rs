@@ -50,7 +50,7 @@ async fn what_nobody_waits_for_goes_out_together_and_what_somebody_waits_for_at_
     let mut group = Vec::new();
     let more = async {
         tokio::task::yield_now().await;
-        assert!(audit.hand_over(records("started", 2, 1), Some(written)));
+        assert!(audit.hand_over(records("started", 2, 1), Wait::Written(written)));
     };
     tokio::join!(writer.gather(&mut waiting, &mut group, &end), more);
     assert_eq!(group.iter().map(|entry| entry.records.len()).collect::<Vec<_>>(), [1, 2]);
@@ -62,8 +62,8 @@ fn lines_without_room_are_counted_and_all_that_has_room_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let settings = super::super::Settings { scope: Scope::All, data: super::super::DataForm::Full };
     let (audit, mut waiting) = Audit::new(protocol::name::NodeName::new("ship1").unwrap(), settings);
-    assert!(audit.hand_over(records("sent", QUEUE_MAX as u64, 1), None));
-    assert!(!audit.hand_over(records("sent", 2, 1), None));
+    assert!(audit.hand_over(records("sent", QUEUE_MAX as u64, 1), Wait::Nobody));
+    assert!(!audit.hand_over(records("sent", 2, 1), Wait::Nobody));
     assert_eq!(audit.take_lost(), 2);
     let records = waiting.0.try_recv().unwrap().records;
     assert_eq!(state(dir.path()).write(records, false).1, QUEUE_MAX as u64);
@@ -84,4 +84,49 @@ fn what_a_full_disk_does_not_take_is_kept_and_what_is_beyond_is_counted() {
     assert_eq!(written, 1);
     assert_eq!(events(dir.path()).last(), Some(&("lost".to_owned(), Some(5))));
     assert!(super::super::verify(dir.path(), None).is_ok());
+}
+
+#[test]
+fn whoever_keeps_a_line_is_told_when_it_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = state(dir.path());
+    let (waits, mut told) = oneshot::channel();
+    state.owed.push(waits);
+    state.chain.fill_disk(true);
+    let (mut state, ..) = state.write(records("invited", 1, 1), true);
+    assert!(state.is_failing && told.try_recv().is_err());
+    state.chain.fill_disk(false);
+    let (state, ..) = state.write(Vec::new(), false);
+    assert!(state.chain.is_dirty && told.try_recv().is_err());
+    let (state, ..) = state.write(Vec::new(), true);
+    assert!(!state.chain.is_dirty && told.try_recv().is_ok());
+    assert_eq!(events(dir.path()).len(), 1);
+}
+
+#[test]
+fn what_was_done_to_a_fleet_stays_where_it_is_while_there_is_no_room_for_it() {
+    let settings = |scope| super::super::Settings { scope, data: super::super::DataForm::Full };
+    let name = protocol::name::NodeName::new("central").unwrap();
+    let (audit, mut waiting) = Audit::new(name.clone(), settings(Scope::Commands));
+    let act = || super::super::Act {
+        at: protocol::time::Wall(1),
+        deed: super::super::Deed::Invited,
+        node: None,
+        reason: None,
+        about: serde_json::json!({}),
+        by: None,
+    };
+    assert!(audit.hand_over(records("sent", QUEUE_MAX as u64, 1), Wait::Nobody));
+    assert!(audit.acts(vec![act()]).is_none());
+    assert_eq!(audit.take_lost(), 0);
+    audit.shared.queued.store(0, Ordering::Relaxed);
+    audit.shared.is_failing.store(true, Ordering::Relaxed);
+    assert!(audit.acts(vec![act()]).is_none());
+    audit.shared.is_failing.store(false, Ordering::Relaxed);
+    waiting.0.try_recv().unwrap();
+    let mut told = audit.acts(vec![act()]).unwrap();
+    assert!(told.try_recv().is_err());
+    assert_eq!(waiting.0.try_recv().unwrap().records[0].event, "invited");
+    let (nothing, _waiting) = Audit::new(name, settings(Scope::Nothing));
+    assert!(nothing.acts(vec![act()]).unwrap().try_recv().is_ok());
 }

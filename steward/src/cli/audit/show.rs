@@ -6,7 +6,7 @@ use std::path::Path;
 use anstyle::Style;
 use protocol::name::{MethodName, NodeName};
 
-use crate::audit::{self, LineView};
+use crate::audit::{self, By, LineView};
 use crate::cli::listing::Listing;
 use crate::cli::output::{self, Output};
 use crate::cli::table::Table;
@@ -29,7 +29,8 @@ pub(super) struct Show {
     method: Option<MethodName>,
     /// Only such lines
     #[arg(long, value_name = "EVENT", value_parser =
-        ["sent", "result", "accepted", "refused", "started", "ended", "start", "lost", "summed"])]
+        ["sent", "result", "accepted", "refused", "started", "ended", "start", "invited", "withdrawn", "joined",
+         "join-refused", "revoked", "rules-pushed", "lost", "summed"])]
     event: Option<String>,
     /// Only what was decided by this rule
     #[arg(long, value_name = "RULE")]
@@ -93,7 +94,7 @@ fn print(lines: &[LineView], output: &mut Output) -> anyhow::Result<()> {
     let mut table = Table::new(&["TIME", "EVENT", "FROM", "TO", "METHOD", "WHAT"], "METHOD");
     for line in lines {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let style = if line.event == "refused" { output::BAD } else { Style::new() };
+        let style = if line.event.ends_with("refused") { output::BAD } else { Style::new() };
         let cells = [
             when::local(&line.at),
             line.event.clone(),
@@ -119,8 +120,23 @@ fn what(line: &LineView) -> String {
     parts.extend(line.rule.as_ref().map(|rule| format!("by {rule:?}")));
     parts.extend(rest("user").map(|user| format!("as {user}")));
     parts.extend(line.reason.clone());
+    parts.extend(line.rest.get("about").and_then(about));
+    let by = line.rest.get("by").cloned().map(serde_json::from_value::<By>);
+    parts.extend(by.and_then(Result::ok).map(|by| by.to_string()));
     parts.extend(
         rest("data").or_else(|| rest("dataBegins").map(|begins| format!("{begins}…"))).or_else(|| rest("dataHash")),
     );
     parts.join(" ")
+}
+
+/// What is known of something that was done to the fleet: what says nothing is left out.
+fn about(about: &serde_json::Value) -> Option<String> {
+    let said = |(key, value): (&String, &serde_json::Value)| match value {
+        serde_json::Value::Null | serde_json::Value::Bool(false) => None,
+        serde_json::Value::Object(empty) if empty.is_empty() => None,
+        serde_json::Value::String(text) => Some(format!("{key} {text}")),
+        other => Some(format!("{key} {other}")),
+    };
+    let parts: Vec<String> = about.as_object()?.iter().filter_map(said).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }

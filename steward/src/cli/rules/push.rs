@@ -11,15 +11,20 @@ use serde::Deserialize;
 
 use crate::api::InfoView;
 use crate::api::client::Client;
+use crate::audit::{Act, By, Deed};
 use crate::authority::Authority;
 use crate::cli::exit::{Exit, UsageError};
 use crate::cli::output::{self, Output};
 use crate::cli::send::submit;
 use crate::cli::{Context, remote, wait_for};
 use crate::clock;
+use crate::enrol::registry::Registry;
 use crate::intake::MessageInput;
 use crate::security::rules::{APPLY, Pushed};
 use crate::view::NodeView;
+
+/// Nodes that are named in the audit log; of the others their number.
+const NODES_SHOWN_MAX: usize = 100;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -56,6 +61,7 @@ impl Push {
         };
         ensure!(!nodes.is_empty(), "no other node is known here yet; `steward nodes` lists them");
         let set = sign(&dir, &text).with_context(|| self.file.display().to_string())?;
+        note(&dir, &set, &nodes)?;
         let mut output = Output::stdout();
         if let [node] = &nodes[..] {
             let data = vec![set.token.to_string()];
@@ -104,6 +110,19 @@ fn sign(dir: &Path, text: &str) -> anyhow::Result<Pushed> {
     let set = Pushed::issue(text, version, fleet, now)?;
     set.save(folder)?;
     Ok(set)
+}
+
+/// Has it stand in the audit log of central, before anything leaves.
+fn note(dir: &Path, set: &Pushed, nodes: &[NodeName]) -> anyhow::Result<()> {
+    let authority = Authority::open(dir)?;
+    let shown: Vec<&str> = nodes.iter().take(NODES_SHOWN_MAX).map(NodeName::as_str).collect();
+    let about = serde_json::json!({
+        "version": set.version, "rules": set.rules(), "hash": blake3::hash(set.text.as_bytes()).to_hex().as_str(),
+        "nodes": nodes.len(), "first": shown,
+    });
+    let (at, by) = (clock::wall(), Some(By::this_process()));
+    let act = Act { at, deed: Deed::RulesPushed, node: None, reason: None, about, by };
+    Ok(Registry::open(authority.folder())?.note(&act)?)
 }
 
 fn message(node: &NodeName, set: &Pushed) -> MessageInput {

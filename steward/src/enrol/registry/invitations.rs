@@ -6,7 +6,9 @@ use protocol::name::NodeName;
 use protocol::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 
-use super::{Registry, RegistryError, from_column, to_column};
+use super::{Registry, RegistryError, from_column, journal, to_column};
+use crate::audit::{Act, By, Deed};
+use crate::clock::rfc3339;
 use crate::security::certificate::Role;
 use crate::security::keys::{KeyKind, PublicKey};
 
@@ -70,6 +72,14 @@ impl Registry {
             )?
             .execute(params![at, to_column("the surplus", surplus)?])?;
         insert(&transaction, invitation)?;
+        let about = serde_json::json!({
+            "invitation": invitation.id,
+            "role": invitation.role.as_str(),
+            "labels": invitation.labels,
+            "replaces": invitation.replaces,
+            "expires": rfc3339(invitation.expires),
+        });
+        journal::add(&transaction, &act(Deed::Invited, &invitation.name, now, about))?;
         Ok(transaction.commit()?)
     }
 
@@ -93,8 +103,20 @@ impl Registry {
     pub(crate) fn withdraw(&mut self, name: &NodeName, now: Wall) -> Result<usize, RegistryError> {
         let withdraw = "update invitations set withdrawn_ms = ?1 where name = ?2 and expires_ms > ?1 and used_ms is null \
                         and withdrawn_ms is null";
-        Ok(self.0.prepare_cached(withdraw)?.execute(params![to_column("the time", now.0)?, name.as_str()])?)
+        let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let taken = transaction.execute(withdraw, params![to_column("the time", now.0)?, name.as_str()])?;
+        if taken > 0 {
+            let about = serde_json::json!({ "invitations": taken });
+            journal::add(&transaction, &act(Deed::Withdrawn, name, now, about))?;
+        }
+        transaction.commit()?;
+        Ok(taken)
     }
+}
+
+/// What this process does about a name.
+fn act(deed: Deed, name: &NodeName, at: Wall, about: serde_json::Value) -> Act {
+    Act { at, deed, node: Some(name.clone()), reason: None, about, by: Some(By::this_process()) }
 }
 
 /// Adds an invitation within a transaction.

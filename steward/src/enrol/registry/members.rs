@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, par
 
 use super::invitations;
 use super::revocations::{self, Revoked};
-use super::{Registry, RegistryError, from_column, to_column};
+use super::{Registry, RegistryError, from_column, journal, to_column};
+use crate::audit::{Act, Deed};
 use crate::clock::rfc3339;
 use crate::security::certificate::Role;
 
@@ -121,13 +122,20 @@ impl Registry {
         let (name, key) = (invitation.name.clone(), key.to_owned());
         let role = invitation.role;
         let member = Member { name, key, role, certificate, user, serial, joined: now, revoked: None };
-        if let Some(before) = before.filter(|before| before.key != member.key) {
+        let before = before.filter(|before| before.key != member.key);
+        let replaced = before.as_ref().map(|before| before.key.clone());
+        if let Some(before) = before {
             let reason = "another machine has taken its place (steward invite --replace)".to_owned();
             let old = Revoked { key: before.key, name: before.name.to_string(), at: now, reason };
             revocations::add(&transaction, &old)?;
         }
         write(&transaction, &member)?;
         let used = "update invitations set used_ms = ?, used_by = ? where id = ?";
+        let about = serde_json::json!({
+            "invitation": id, "key": member.key, "role": role.as_str(), "serial": serial, "replaced": replaced,
+        });
+        let node = Some(member.name.clone());
+        journal::add(&transaction, &Act { at: now, deed: Deed::Joined, node, reason: None, about, by: None })?;
         let used = to_column("the time", now.0)
             .and_then(|at| Ok(transaction.execute(used, params![at, member.key, id])?))
             .and_then(|_| Ok(transaction.commit()?));

@@ -4,7 +4,8 @@ use protocol::name::NodeName;
 use protocol::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
-use super::{Registry, RegistryError, from_column, to_column};
+use super::{Registry, RegistryError, from_column, journal, to_column};
+use crate::audit::{Act, By, Deed};
 use crate::security::revocations::REVOKED_MAX;
 
 /// A key that nobody may believe any more.
@@ -29,6 +30,10 @@ impl Registry {
             .query_row("select key from members where name = ?", [name.as_str()], |row| row.get(0))
             .optional()?;
         let key = key.ok_or_else(|| RegistryError::Unknown(name.to_string()))?;
+        let about = serde_json::json!({ "key": key });
+        let (reason_told, by) = (Some(reason.to_owned()), Some(By::this_process()));
+        let act = Act { at: now, deed: Deed::Revoked, node: Some(name.clone()), reason: reason_told, about, by };
+        journal::add(&transaction, &act)?;
         add(&transaction, &Revoked { key, name: name.to_string(), at: now, reason: reason.to_owned() })?;
         transaction.execute(
             "update members set revoked_ms = ?1, reason = ?2 where name = ?3 and revoked_ms is null",
