@@ -64,9 +64,16 @@ impl Inbox {
     }
 
     /// The sender wants a message not to start that never arrived here: its number is closed, and the sender is told.
-    pub(crate) fn cancel_unknown(&mut self, key: &InKey, seq: Seq, prev: Seq, id: MessageId, ctx: &mut Ctx) {
+    pub(crate) fn cancel_unknown(
+        &mut self,
+        key: &InKey,
+        (seq, prev): (Seq, Seq),
+        id: MessageId,
+        seal: bool,
+        ctx: &mut Ctx,
+    ) {
         if self.lanes.get(key).is_some_and(|lane| lane.seen.contains(seq)) {
-            return forgotten(key, id, ctx);
+            return forgotten(key, id, seal, ctx);
         }
         let full = self.lanes.get(key).is_some_and(|lane| lane.entries.len() >= INBOX_LANE_MESSAGES_MAX);
         let known = self.lanes.contains_key(key);
@@ -86,7 +93,7 @@ impl Inbox {
             kind: key.0.kind,
             method: key.0.method.clone(),
             body: Body::from("[]"),
-            options: Options::default(),
+            options: Options { seal, ..Options::default() },
             created: ctx.now.wall,
         };
         let outcome = Arc::new(Outcome::bare(Final::Cancelled, Some("cancelled before it arrived"), ctx.now.wall));
@@ -97,7 +104,7 @@ impl Inbox {
             lane.close_gap(prev, seq);
         }
         self.place(key, seq, Incoming { ticket, message, facts, state, again: false, stored: true, bytes: 0 });
-        ctx.report(Report::In { id, lane: key.0.clone(), outcome });
+        ctx.report(Report::In { id, lane: key.0.clone(), outcome, sealed: seal });
         self.owe(key, ticket, ctx);
         self.start(key, ctx);
     }

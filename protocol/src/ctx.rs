@@ -40,7 +40,7 @@ impl Ctx {
         self.effect(Effect::Report(report));
     }
 
-    pub(crate) fn control(&mut self, to: &NodeName, incarnation: Option<Incarnation>, control: Control) {
-        self.effect(Effect::Control { to: to.clone(), incarnation, control });
+    pub(crate) fn control(&mut self, to: &NodeName, incarnation: Option<Incarnation>, control: Control, seal: bool) {
+        self.effect(Effect::Control { to: to.clone(), incarnation, control, seal });
     }
 }

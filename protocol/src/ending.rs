@@ -42,8 +42,8 @@ impl Outbox {
         let state = State::Final(outcome.state);
         push(&mut history, Moment { at: ctx.now.wall, state: state.clone(), note: outcome.reason.clone() });
         ctx.write(Write::End { id, attempts: outgoing.attempts, history, outcome: outcome.clone() });
-        let (lane_key, attempts) = (this.row.lane.clone(), outgoing.attempts);
-        ctx.report(Report::Out { id, lane: lane_key, state, attempts, outcome: Some(outcome) });
+        let (key, attempts, sealed) = (this.row.lane.clone(), outgoing.attempts, outgoing.message.options.seal);
+        ctx.report(Report::Out { id, lane: key, state, attempts, outcome: Some(outcome), sealed });
         self.note_open(lane);
     }
 
@@ -53,7 +53,8 @@ impl Outbox {
         let state = State::Final(outcome.state);
         ctx.write(Write::End { id, attempts, history: Vec::new(), outcome: outcome.clone() });
         let key = self.lanes[lane].row.lane.clone();
-        ctx.report(Report::Out { id, lane: key, state, attempts, outcome: Some(outcome) });
+        // It ended here, so nothing of it is in its outcome.
+        ctx.report(Report::Out { id, lane: key, state, attempts, outcome: Some(outcome), sealed: false });
         self.note_open(lane);
     }
 

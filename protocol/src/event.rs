@@ -58,6 +58,8 @@ pub enum Event {
         to: Option<Incarnation>,
         /// What it says.
         control: Control,
+        /// Whether it came sealed; then it is answered so.
+        sealed: bool,
     },
     /// Another node asks or has asked who we are: it may be a recording. It is answered, because an answer can do no harm,
     /// and nothing else follows from it.
@@ -198,6 +200,8 @@ pub struct Receipts {
     pub commits: u64,
     /// Receipt by receipt, each with the receiver's number for the message.
     pub receipts: Vec<(Ticket, Receipt)>,
+    /// Whether they came sealed; then they are answered so.
+    pub sealed: bool,
 }
 
 /// Who a process is.

@@ -49,6 +49,8 @@ pub(crate) struct Source {
     /// The process that told of it last.
     pub(crate) incarnation: Incarnation,
     pub(crate) ticket: Ticket,
+    /// Whether what is said about it is sealed.
+    pub(crate) seal: bool,
 }
 
 /// All results whose output is on its way.
@@ -260,7 +262,7 @@ impl Fetch {
         self.since = ctx.now.mono;
         self.asked = live;
         if live.is_some() {
-            ctx.control(&self.source.name, live, Control::Ask { ticket, stream, offset, len });
+            ctx.control(&self.source.name, live, Control::Ask { ticket, stream, offset, len }, self.source.seal);
         }
     }
 }

@@ -140,8 +140,8 @@ impl Inbox {
                 outcome.started = Some(started);
                 let outcome = Arc::new(outcome);
                 ctx.write(Write::Ended { ticket: row.ticket, outcome: outcome.clone() });
-                let (id, lane) = (row.message.id, key.0.clone());
-                ctx.report(Report::In { id, lane, outcome: outcome.clone() });
+                let (id, lane, sealed) = (row.message.id, key.0.clone(), row.message.options.seal);
+                ctx.report(Report::In { id, lane, outcome: outcome.clone(), sealed });
                 InState::Finished(outcome)
             }
             state @ (InState::Stored | InState::Finished(_)) => state,
@@ -211,7 +211,7 @@ impl Inbox {
             let ticket = known.ticket;
             self.tell(ticket, ctx);
         } else if lane.seen.contains(item.seq) {
-            forgotten(key, item.id, ctx);
+            forgotten(key, item.id, item.options.seal, ctx);
         } else if lane.entries.len() >= INBOX_LANE_MESSAGES_MAX || lane.seen.len() >= SEEN_RANGES_MAX {
             ctx.report(Report::Dropped { peer: key.0.peer.clone(), why: "the lane is full" });
         } else if !self.quota.has_room(&key.0.peer, item.body.len()) {
@@ -255,11 +255,11 @@ impl Inbox {
             incoming.message.body = Body::from("");
             incoming.stored = true;
         }
-        let id = incoming.message.id;
+        let (id, sealed) = (incoming.message.id, incoming.message.options.seal);
         self.place(key, seq, incoming);
         match finished {
             Some(outcome) => {
-                ctx.report(Report::In { id, lane: key.0.clone(), outcome });
+                ctx.report(Report::In { id, lane: key.0.clone(), outcome, sealed });
                 self.owe(key, ticket, ctx);
             }
             None => self.tell(ticket, ctx),
@@ -333,14 +333,15 @@ impl Inbox {
             InState::Finished(outcome) => Progress::Final(Outcome::clone(outcome)),
         };
         let receipt = Receipt { id: incoming.message.id, progress };
-        ctx.effect(Effect::Receipt { to: key.0.peer.clone(), epoch: key.1, ticket, receipt });
+        let seal = incoming.message.options.seal;
+        ctx.effect(Effect::Receipt { to: key.0.peer.clone(), epoch: key.1, ticket, receipt, seal });
     }
 }
 
 /// A message that was closed before comes again: its sender's store is an old copy. It never runs again.
-pub(crate) fn forgotten(key: &InKey, id: MessageId, ctx: &mut Ctx) {
+pub(crate) fn forgotten(key: &InKey, id: MessageId, seal: bool, ctx: &mut Ctx) {
     let reason = "it was closed here before: it had ended, or its sender had given it up; it is not run again";
     let progress = Progress::Final(Outcome::bare(Final::Interrupted, Some(reason), ctx.now.wall));
     let receipt = Receipt { id, progress };
-    ctx.effect(Effect::Receipt { to: key.0.peer.clone(), epoch: key.1, ticket: Ticket(0), receipt });
+    ctx.effect(Effect::Receipt { to: key.0.peer.clone(), epoch: key.1, ticket: Ticket(0), receipt, seal });
 }

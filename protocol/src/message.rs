@@ -118,6 +118,8 @@ pub struct Options {
     pub parallel: bool,
     /// Harmless to run again after a crash in the middle.
     pub rerun: bool,
+    /// All that travels for it, in both directions, is for its sender and its receiver alone to read.
+    pub seal: bool,
 }
 
 impl Default for Options {
@@ -130,6 +132,7 @@ impl Default for Options {
             deadline: None,
             parallel: false,
             rerun: false,
+            seal: false,
         }
     }
 }

@@ -88,7 +88,7 @@ impl Node {
             Event::Envelope(envelope, verdicts) => self.envelope(envelope, verdicts),
             Event::Receipts(receipts) => self.receipts(receipts),
             Event::Asked { from, nonce, known } => self.answer(&from, nonce, known),
-            Event::Control { from, to, control } => self.control(&from, to, control),
+            Event::Control { from, to, control, sealed } => self.control(&from, to, control, sealed),
             Event::Hello(hello) => self.hello(&hello),
             Event::NoResponders(name) => {
                 if let Some(peer) = self.peers.find(&name) {
@@ -106,7 +106,7 @@ impl Node {
             }
             Event::Sealed { id, stream, whole } => {
                 if let Some((fetch, outcome)) = self.fetches.sealed(id, stream, whole, &mut self.ctx) {
-                    self.end_fetched(id, fetch.source.peer, Some(fetch.source.ticket), outcome);
+                    self.end_fetched(id, fetch.source.peer, Some(&fetch.source), outcome);
                 }
             }
         }
@@ -232,7 +232,7 @@ impl Node {
     /// Something was meant for another process with our name: its sender should ask who is here now.
     fn mistaken(&mut self, from: &NodeName) {
         let control = Control::Hello(self.introduce(Occasion::Mistaken));
-        self.ctx.effect(Effect::Control { to: from.clone(), incarnation: None, control });
+        self.ctx.effect(Effect::Control { to: from.clone(), incarnation: None, control, seal: false });
     }
 
     fn introduce(&self, occasion: Occasion) -> Hello {
@@ -250,10 +250,10 @@ impl Node {
     fn answer(&mut self, from: &NodeName, nonce: u64, known: Option<Incarnation>) {
         let known = known.is_none_or(|known| self.starts.contains(&known));
         let control = Control::Hello(self.introduce(Occasion::Answer { nonce, known }));
-        self.ctx.effect(Effect::Control { to: from.clone(), incarnation: None, control });
+        self.ctx.effect(Effect::Control { to: from.clone(), incarnation: None, control, seal: false });
     }
 
-    fn control(&mut self, from: &NodeName, to: Option<Incarnation>, control: Control) {
+    fn control(&mut self, from: &NodeName, to: Option<Incarnation>, control: Control, sealed: bool) {
         let Some(peer) = self.peers.get(from) else {
             return self.ctx.effect(Effect::Report(Report::Dropped { peer: from.clone(), why: "too many nodes" }));
         };
@@ -280,7 +280,7 @@ impl Node {
             }
             Control::Cancel { epoch, kind, method, id, seq, prev } => {
                 let key = (Lane { peer: from.clone(), kind, method }, epoch);
-                self.inbox.cancel(&key, seq, prev, id, &mut self.ctx);
+                self.inbox.cancel(&key, seq, prev, id, sealed, &mut self.ctx);
             }
             // The bytes are the shell's business.
             Control::Ask { .. } => {}

@@ -231,12 +231,12 @@ impl Outbox {
         let this = &mut self.lanes[lane];
         let seq = this.row.last.next().max(self.numbers_from);
         this.row.last = seq;
-        let (id, limited) = (message.id, u64::from(message.options.retries > 0));
+        let (id, sealed, limited) = (message.id, message.options.seal, u64::from(message.options.retries > 0));
         ctx.write(Write::Submit { message: message.clone(), seq });
         ctx.write(Write::OutLane(this.row.clone()));
         ctx.effect(Effect::Accepted(id));
-        let report_lane = this.row.lane.clone();
-        ctx.report(Report::Out { id, lane: report_lane, state: State::Queued, attempts: 0, outcome: None });
+        let (lane_key, state) = (this.row.lane.clone(), State::Queued);
+        ctx.report(Report::Out { id, lane: lane_key, state, attempts: 0, outcome: None, sealed });
         let there = if this.wants_ack() { live } else { ctx.link };
         if this.behind.messages == 0 && this.loading.is_none() && this.has_room(there) {
             this.loaded_to = seq;

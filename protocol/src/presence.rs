@@ -152,7 +152,7 @@ impl Peers {
 
     fn ask(&self, peer: usize, whom: Option<Incarnation>, nonce: u64, ctx: &mut Ctx) {
         let row = &self.list[peer].row;
-        ctx.control(&row.name, whom, Control::Probe { nonce, epoch: ctx.me.epoch, known: row.incarnation });
+        ctx.control(&row.name, whom, Control::Probe { nonce, epoch: ctx.me.epoch, known: row.incarnation }, false);
     }
 
     /// Our own link is gone: we know nothing of anybody any more.

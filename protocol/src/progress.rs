@@ -22,9 +22,9 @@ impl Outbox {
         if !ctx.timers.is_set(Timer::Progress) {
             ctx.timers.set(Timer::Progress, ctx.now.mono.after(PROGRESS_DELAY));
         }
-        let (id, attempts) = (outgoing.message.id, outgoing.attempts);
+        let (id, attempts, sealed) = (outgoing.message.id, outgoing.attempts, outgoing.message.options.seal);
         let lane = this.row.lane.clone();
-        ctx.report(Report::Out { id, lane, state, attempts, outcome: None });
+        ctx.report(Report::Out { id, lane, state, attempts, outcome: None, sealed });
     }
 
     /// Writes down how far messages have come that did not end meanwhile.

@@ -22,6 +22,8 @@ pub enum Report {
         attempts: u32,
         /// How it ended, if it has.
         outcome: Option<Arc<Outcome>>,
+        /// Whether its data and its output are for its sender and its receiver alone to read.
+        sealed: bool,
     },
     /// A message that this node received has ended.
     In {
@@ -31,6 +33,8 @@ pub enum Report {
         lane: Lane,
         /// How it ended.
         outcome: Arc<Outcome>,
+        /// As in `Out`.
+        sealed: bool,
     },
     /// What is known of another node has changed.
     Presence {

@@ -124,7 +124,7 @@ impl Inbox {
             }
             let receipt = Receipt { id: message.id, progress: Progress::Running };
             let (to, epoch, ticket) = (key.0.peer.clone(), key.1, incoming.ticket);
-            ctx.effect(Effect::Receipt { to, epoch, ticket, receipt });
+            ctx.effect(Effect::Receipt { to, epoch, ticket, receipt, seal: message.options.seal });
             let (limit, facts, again) = (message.options.method_timeout, incoming.facts, incoming.again);
             runs.push(Run { ticket, message, limit, facts, again, stored: incoming.stored });
             incoming.stored = true;
@@ -175,9 +175,9 @@ impl Inbox {
         }
         let outcome = Arc::new(outcome);
         incoming.state = InState::Finished(outcome.clone());
-        let id = incoming.message.id;
+        let (id, sealed) = (incoming.message.id, incoming.message.options.seal);
         ctx.write(Write::Ended { ticket, outcome: outcome.clone() });
-        ctx.report(Report::In { id, lane: key.0.clone(), outcome });
+        ctx.report(Report::In { id, lane: key.0.clone(), outcome, sealed });
         self.owe(&key, ticket, ctx);
         if planted(Bug::ResultDroppedBeforeConfirm) {
             self.confirm(&[ticket], ctx);
@@ -218,9 +218,9 @@ impl Inbox {
     }
 
     /// The sender wants this message not to start, or to stop.
-    pub(crate) fn cancel(&mut self, key: &InKey, seq: Seq, prev: Seq, id: MessageId, ctx: &mut Ctx) {
+    pub(crate) fn cancel(&mut self, key: &InKey, seq: Seq, prev: Seq, id: MessageId, seal: bool, ctx: &mut Ctx) {
         let Some(lane) = self.lanes.get_mut(key).filter(|lane| lane.entries.contains_key(&seq)) else {
-            return self.cancel_unknown(key, seq, prev, id, ctx);
+            return self.cancel_unknown(key, (seq, prev), id, seal, ctx);
         };
         if lane.close_gap(prev, seq) && lane.waits_for_others() {
             ctx.write(lane.row());

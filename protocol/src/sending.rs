@@ -71,7 +71,8 @@ impl Outbox {
         let effect = if outgoing.cancel {
             let (epoch, kind, method) = (ctx.me.epoch, key.kind, key.method.clone());
             let control = Control::Cancel { epoch, kind, method, id, seq, prev };
-            Effect::Control { to: key.peer.clone(), incarnation: live, control }
+            let seal = outgoing.message.options.seal;
+            Effect::Control { to: key.peer.clone(), incarnation: live, control, seal }
         } else {
             this.row.sent = this.row.sent.max(seq);
             let message = &outgoing.message;

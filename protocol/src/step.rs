@@ -189,6 +189,8 @@ pub enum Effect {
         ticket: Ticket,
         /// What to tell.
         receipt: Receipt,
+        /// See [`Options::seal`](crate::message::Options::seal).
+        seal: bool,
     },
     /// Tell another node something about the delivery.
     Control {
@@ -198,6 +200,8 @@ pub enum Effect {
         incarnation: Option<Incarnation>,
         /// What to tell.
         control: Control,
+        /// Whether it is about messages that are to be sealed, see [`Options::seal`](crate::message::Options::seal).
+        seal: bool,
     },
     /// Announce this node to whom it may concern.
     Announce(Occasion),

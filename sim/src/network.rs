@@ -218,7 +218,7 @@ impl World {
                 if let Control::Ask { ticket, stream, offset, len } = control {
                     self.serve(host, from, *to, (*ticket, *stream), *offset, *len);
                 }
-                Event::Control { from: from.clone(), to: *to, control: control.clone() }
+                Event::Control { from: from.clone(), to: *to, control: control.clone(), sealed: false }
             }
             Load::Hello(hello) => Event::Hello(hello.clone()),
             Load::Echo { lane, seqs } => Event::HandedOver { lane: lane.clone(), seqs: seqs.clone() },

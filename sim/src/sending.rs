@@ -25,11 +25,11 @@ impl World {
                     self.note_published(host, to, &item);
                     self.pack_message(host, &mut packets, (lane, to, floor), item);
                 }
-                Effect::Receipt { to, epoch, ticket, receipt } => {
+                Effect::Receipt { to, epoch, ticket, receipt, seal: _ } => {
                     self.note_receipt(host, ticket, &receipt);
                     self.pack_receipt(host, &mut packets, (to, epoch), ticket, receipt);
                 }
-                Effect::Control { to, incarnation, control } => {
+                Effect::Control { to, incarnation, control, seal: _ } => {
                     controls.push((self.address(&to), Load::Control { from: from.clone(), to: incarnation, control }));
                 }
                 Effect::Announce(occasion) => self.announce(host, occasion),
@@ -100,6 +100,7 @@ impl World {
             epoch: process.identity.epoch,
             commits: self.hosts[host].disk.tables.commits,
             receipts: vec![(ticket, receipt)],
+            sealed: false,
         };
         packets.push((address, Load::Receipts(receipts)));
     }

@@ -450,6 +450,7 @@ fn messages(plan: &Plan, names: &[NodeName], methods: &[MethodName], rng: &mut R
             deadline: None,
             parallel: message.parallel,
             rerun: message.rerun,
+            seal: false,
         },
         created: Wall(0),
     };

@@ -252,7 +252,7 @@ impl Audit {
             }
             // What was refused has its line already, with what it was.
             Report::In { outcome, .. } if outcome.state == Final::Refused && outcome.started.is_none() => {}
-            Report::In { id, lane, outcome } if self.wants(lane.kind) => {
+            Report::In { id, lane, outcome, .. } if self.wants(lane.kind) => {
                 let (from, to) = (lane.peer.clone(), self.node.clone());
                 self.add(end("ended", *id, lane, outcome, from, to));
             }

@@ -6,6 +6,7 @@
 //! out is dropped, because the core tries again once it hears [`Event::LinkUp`](protocol::Event::LinkUp).
 
 pub(crate) mod access;
+mod arrived;
 mod aside;
 mod batch;
 mod counters;
@@ -37,8 +38,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::engine::EngineHandle;
+use crate::security::sealing::Policy;
 use crate::security::sender::Sender;
-use crate::security::trust::Trust;
+use crate::security::trust::{Trust, Unsealable};
 
 pub(crate) use access::Access;
 pub(crate) use counters::Counters;
@@ -78,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) started: Wall,
     /// Whom it believes.
     pub(crate) trust: Trust,
+    /// What it seals that does not ask for it, and what it takes.
+    pub(crate) seal: Policy,
 }
 
 /// What the broker is connected to inside the process.
@@ -262,17 +266,19 @@ impl Broker {
         tokio::time::timeout(limit, leave).await.unwrap_or(false)
     }
 
-    /// Publishes a piece of an output, once the link has room for it. False: it was not sent, and the link is down.
+    /// Publishes a piece of an output, once the link has room for it.
     pub(crate) async fn send_chunk(
         &self,
         to: &NodeName,
+        seal: bool,
         chunk: &Chunk,
         packer: &mut wire::pack::Packer,
         window: &mut Window,
-    ) -> bool {
+    ) -> Sent {
         let (body, headers) = wire::chunk::encode(chunk, packer);
         let subject = wire::subject::data(to, &self.0.config.identity.name);
-        let outgoing = batch::Outgoing { subject, reply: None, headers: Some(headers), body, introduces: false };
+        let (headers, to) = (Some(headers), Some(to.clone()));
+        let outgoing = batch::Outgoing { subject, reply: None, headers, body, introduces: false, to, seal };
         self.send(outgoing, window).await
     }
 
@@ -316,36 +322,55 @@ impl Broker {
         }
     }
 
-    /// Publishes once the window has room, with an echo behind it where one is due. False: not sent, the link is down.
-    async fn send(&self, outgoing: batch::Outgoing, window: &mut Window) -> bool {
+    /// Publishes once the window has room, with an echo behind it where one is due.
+    async fn send(&self, outgoing: batch::Outgoing, window: &mut Window) -> Sent {
         let bytes = outgoing.cost() + self.trust().overhead_bytes(outgoing.introduces);
         let now = || self.0.clock.elapsed();
         if !window.room(bytes, now).await {
             self.0.stuck.notify_one();
-            return false;
+            return Sent::LinkDown;
         }
-        if !self.is_up() || !self.publish(outgoing).await {
-            return false;
+        if !self.is_up() {
+            return Sent::LinkDown;
+        }
+        match self.publish(outgoing).await {
+            Ok(()) => {}
+            Err(PublishFailed::Unsealable(why)) => {
+                self.ask_for_key(&why).await;
+                return Sent::NotSealed;
+            }
+            Err(PublishFailed::Late | PublishFailed::Refused(_)) => return Sent::LinkDown,
         }
         if window.sent(bytes) {
             let (signal, back) = oneshot::channel();
             window.mark(back, now());
-            return self.echo(Purpose::Signal(signal)).await;
+            if !self.echo(Purpose::Signal(signal)).await {
+                return Sent::LinkDown;
+            }
         }
-        true
+        Sent::Yes
+    }
+
+    /// Has a node show its certificate, so that what could not be sealed for it can be when it is sent again.
+    async fn ask_for_key(&self, why: &Unsealable) {
+        let Unsealable::NoKey(to) = why else { return };
+        if self.0.noise.worth_a_line("seal", to.as_str()) {
+            tracing::warn!(node = %to, %why, "something is not sent (further times this minute are only counted)");
+            self.mistaken(to).await;
+        }
     }
 
     /// Sends an echo on its way.
     async fn echo(&self, purpose: Purpose) -> bool {
         let subject = wire::subject::echo(self.me(), &self.0.echoes.expect(purpose));
-        let body = bytes::Bytes::new();
-        self.publish(batch::Outgoing { subject, reply: None, headers: None, body, introduces: false }).await
+        self.publish(batch::Outgoing::plain(subject, None, bytes::Bytes::new(), false)).await.is_ok()
     }
 
-    /// Gives a publish to the client, connected or not. False: it could not even be queued.
-    async fn publish(&self, outgoing: batch::Outgoing) -> bool {
-        let Some(client) = self.client() else { return false };
-        publish(&client, self.trust(), outgoing).await.inspect_err(|error| self.publish_failed(error)).is_ok()
+    /// Gives a publish to the client, connected or not. An error: it is not even queued.
+    async fn publish(&self, outgoing: batch::Outgoing) -> Result<(), PublishFailed> {
+        let client = self.client().ok_or(PublishFailed::Late)?;
+        let published = publish(&client, self.trust(), &self.0.config.seal, outgoing).await;
+        published.inspect_err(|error| self.publish_failed(error))
     }
 
     fn publish_failed(&self, error: &PublishFailed) {
@@ -356,6 +381,8 @@ impl Broker {
                     tracing::error!(%why, "a publish was refused by the client");
                 }
             }
+            // It waits for its key, and whoever sends it says so.
+            PublishFailed::Unsealable(_) => {}
         }
     }
 
@@ -385,12 +412,35 @@ enum PublishFailed {
     Late,
     /// The client will not take it.
     Refused(String),
+    /// It has to be sealed, and can't be.
+    Unsealable(Unsealable),
 }
 
-/// The one way out: nothing leaves unsigned where this node signs.
-async fn publish(client: &Client, trust: &Trust, outgoing: batch::Outgoing) -> Result<(), PublishFailed> {
-    let batch::Outgoing { subject, reply, headers, body, introduces } = outgoing;
-    let headers = trust.sign(crate::clock::wall(), &subject, headers, &body, introduces);
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It is in the client's queue.
+    Yes,
+    /// It was not sent, and the link is down or stuck.
+    LinkDown,
+    /// It was not sent, because it can't be sealed yet.
+    NotSealed,
+}
+
+/// The one way out: nothing leaves unsigned where this node signs, and nothing plain that is to be sealed.
+async fn publish(
+    client: &Client,
+    trust: &Trust,
+    policy: &Policy,
+    outgoing: batch::Outgoing,
+) -> Result<(), PublishFailed> {
+    let batch::Outgoing { subject, reply, mut headers, mut body, introduces, to, seal } = outgoing;
+    let now = crate::clock::wall();
+    if let Some(to) = to.filter(|to| seal || policy.covers(to)) {
+        let sealed = trust.seal(&to, now, &subject, headers.as_ref(), &body).map_err(PublishFailed::Unsealable)?;
+        (headers, body) = (Some(sealed.0), sealed.1);
+    }
+    let headers = trust.sign(now, &subject, headers, &body, introduces);
     let call = async {
         match (reply, headers) {
             (Some(reply), Some(headers)) => client.publish_with_reply_and_headers(subject, reply, headers, body).await,

@@ -14,11 +14,13 @@ pub(crate) mod units;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::name::{MethodName, NodeName};
 
 use crate::audit;
+use crate::security::sealing::Policy;
 pub(crate) use broker::BrokerConfig;
 use options as o;
 use sources::{ConfigError, Sources};
@@ -78,6 +80,8 @@ pub(crate) struct DeliveryConfig {
     pub(crate) retries: u32,
     /// How long a method may run; `None` is without limit.
     pub(crate) method_timeout: Option<Duration>,
+    /// What is sealed that does not ask for it, and what is taken.
+    pub(crate) seal: Policy,
 }
 
 /// What may run on a node, and within which limits.
@@ -194,6 +198,7 @@ impl Config {
                 timeout: sources.one(&o::DEFAULT_MESSAGE_TIMEOUT, ack_timeout)?,
                 retries: sources.one(&o::DEFAULT_MESSAGE_RETRIES, retries)?,
                 method_timeout: sources.one(&o::DEFAULT_METHOD_TIMEOUT, units::duration_or_none)?,
+                seal: seal(sources)?,
             },
             methods: MethodsConfig {
                 max_output: sources.one(&o::MAX_OUTPUT, units::size)?,
@@ -244,6 +249,16 @@ fn boolean(text: &str) -> Result<bool, String> {
         "false" | "0" | "no" | "off" => Ok(false),
         _ => Err("must be true or false".to_owned()),
     }
+}
+
+fn seal(sources: &Sources) -> Result<Policy, ConfigError> {
+    let (all, require) = sources.one(&o::SEAL, |text| match (text, boolean(text)) {
+        ("require", _) => Ok((true, true)),
+        (_, Ok(all)) => Ok((all, false)),
+        (_, Err(_)) => Err("must be true, false or require".to_owned()),
+    })?;
+    let to = sources.many(&o::SEAL_TO, |text| NodeName::new(text).map_err(|error| error.to_string()))?;
+    Ok(Policy { all, to: Arc::new(to.into_iter().collect()), require })
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -19,6 +19,7 @@ use protocol::name::NodeName;
 
 use crate::audit::{Audit, By};
 use crate::engine::{EngineError, EngineHandle};
+use crate::security::sealing::Policy;
 
 pub(crate) use input::MessageInput;
 
@@ -44,13 +45,25 @@ pub(crate) struct Defaults {
     pub(crate) method_timeout: Option<Duration>,
     /// Whether commands for other nodes are accepted. Where the broker takes none from this node, they would wait for ever.
     pub(crate) may_command: bool,
+    /// Whether this node has the keys to seal.
+    pub(crate) may_seal: bool,
+    /// What is sealed that does not ask for it.
+    pub(crate) seal: Policy,
 }
 
 impl Defaults {
     /// The seed's defaults (R10).
     #[cfg(test)]
     pub(crate) fn new(from: NodeName) -> Self {
-        Self { from, timeout: Duration::from_secs(10), retries: 0, method_timeout: None, may_command: true }
+        Self {
+            from,
+            timeout: Duration::from_secs(10),
+            retries: 0,
+            method_timeout: None,
+            may_command: true,
+            may_seal: true,
+            seal: Policy::default(),
+        }
     }
 }
 

@@ -84,8 +84,10 @@ fn behind(missed: u64) {
 
 fn line(report: &Report) {
     match report {
-        Report::Out { id, lane, outcome: Some(outcome), .. } => ended(*id, lane, outcome, "sent message ended"),
-        Report::In { id, lane, outcome } => ended(*id, lane, outcome, "received message ended"),
+        Report::Out { id, lane, outcome: Some(outcome), sealed, .. } => {
+            ended(*id, lane, (outcome, *sealed), "sent message ended");
+        }
+        Report::In { id, lane, outcome, sealed } => ended(*id, lane, (outcome, *sealed), "received message ended"),
         Report::Out { outcome: None, .. } | Report::Presence { .. } => {
             tracing::trace!(?report, "a message or a node has changed");
         }
@@ -100,12 +102,15 @@ fn line(report: &Report) {
     }
 }
 
-fn ended(id: MessageId, lane: &Lane, outcome: &Outcome, what: &'static str) {
+fn ended(id: MessageId, lane: &Lane, (outcome, sealed): (&Outcome, bool), what: &'static str) {
     // All on one line, with the same fields on either side, so that one search finds both ends of a message.
     let (node, kind, method, state) = (&lane.peer, lane.kind, &lane.method, outcome.state);
-    let (exit_code, signal, reason) = (outcome.exit_code, outcome.signal, outcome.reason.as_deref());
+    // Logs travel, and others read them.
+    let shown = (!sealed).then_some(outcome);
+    let (exit_code, signal, reason) =
+        (outcome.exit_code, outcome.signal, shown.and_then(|shown| shown.reason.as_deref()));
     let ms = outcome.started.map(|started| outcome.finished.0.saturating_sub(started.0));
-    let output = first_line(outcome);
+    let output = shown.and_then(first_line);
     match state {
         Final::Done | Final::Sent | Final::Cancelled => {
             tracing::info!(%node, r#type = %kind, %method, %state, exit_code, signal, ms, reason, output, %id, "{what}");
@@ -201,11 +206,18 @@ mod tests {
         tracing::subscriber::with_default(log, || {
             let id = MessageId(7);
             let hostile = Arc::new(outcome(Final::Failed, "", "a \u{1b}[31m \"b\"\rx\nc"));
-            line(&Report::In { id, lane: lane.clone(), outcome: Arc::clone(&hostile) });
-            line(&Report::Out { id, lane: lane.clone(), state: State::Sent, attempts: 1, outcome: None });
+            line(&Report::In { id, lane: lane.clone(), outcome: Arc::clone(&hostile), sealed: false });
+            line(&Report::Out {
+                id,
+                lane: lane.clone(),
+                state: State::Sent,
+                attempts: 1,
+                outcome: None,
+                sealed: false,
+            });
             let state = State::Final(Final::Done);
             let outcome = Some(Arc::new(outcome(Final::Done, "ok", "")));
-            line(&Report::Out { id, lane, state, attempts: 1, outcome });
+            line(&Report::Out { id, lane, state, attempts: 1, outcome, sealed: false });
         });
         let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -78,6 +78,8 @@ struct AcceptedLine<'a> {
     deadline: Option<String>,
     parallel: bool,
     rerun: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    seal: bool,
     created_at: String,
 }
 
@@ -244,6 +246,7 @@ fn accepted(buffer: &mut Vec<u8>, message: &Message) -> io::Result<()> {
         deadline: options.deadline.map(rfc3339),
         parallel: options.parallel,
         rerun: options.rerun,
+        seal: options.seal,
         created_at: rfc3339(message.created),
     };
     put(buffer, &line)
@@ -434,6 +437,7 @@ mod tests {
                 deadline: Some(Wall(1_800_000_000_123)),
                 parallel: true,
                 rerun: false,
+                seal: false,
             },
             created: Wall(1_700_000_000_000),
         }

@@ -25,8 +25,8 @@ pub(crate) const BULK_MAX: usize = 256;
 /// Requests for pieces that wait to be served; more are dropped and repeated by their senders.
 const ASKS_MAX: usize = 256;
 
-/// Whose message has this number here: only that node may have its output. May block.
-pub(crate) type SenderOf = Arc<dyn Fn(Ticket) -> Option<NodeName> + Send + Sync>;
+/// Whose message has this number here, and whether it is sealed: only that node may have its output. May block.
+pub(crate) type SenderOf = Arc<dyn Fn(Ticket) -> Option<(NodeName, bool)> + Send + Sync>;
 
 /// What the results are connected to.
 pub(crate) struct Wiring {

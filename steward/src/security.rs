@@ -14,6 +14,8 @@ pub(crate) mod identity;
 
 pub(crate) mod signing;
 
+pub(crate) mod sealing;
+
 pub(crate) mod sender;
 
 pub(crate) mod refusal;

@@ -106,7 +106,7 @@ impl Troubles {
     /// Tells of a message that was run here for another node, or for this one, and went wrong. Results that are what
     /// somebody asked for are none of an error log's business, and neither are errors about errors.
     pub(crate) fn report(&self, report: &Report) {
-        let Report::In { id, lane, outcome } = report else { return };
+        let Report::In { id, lane, outcome, sealed } = report else { return };
         let is_trouble = match outcome.state {
             Final::Failed | Final::TimedOut | Final::Interrupted => true,
             Final::Done | Final::Refused | Final::Expired | Final::Cancelled | Final::Undeliverable | Final::Sent => {
@@ -115,7 +115,7 @@ impl Troubles {
         };
         if is_trouble && lane.method.as_str() != ERROR_LOG {
             let kind = format!("{} {}", lane.method, outcome.state);
-            self.tell(&kind, || failed(*id, lane, outcome));
+            self.tell(&kind, || failed(*id, lane, outcome, *sealed));
         }
     }
 
@@ -246,7 +246,14 @@ impl Kind {
 }
 
 /// What is told of a message that failed here.
-fn failed(id: MessageId, lane: &Lane, outcome: &Outcome) -> String {
+fn failed(id: MessageId, lane: &Lane, outcome: &Outcome, sealed: bool) -> String {
+    if sealed {
+        // The error log is neither its sender nor its receiver.
+        return format!(
+            "{} for {} {}; why, only the two know: it is sealed (message {id})",
+            lane.method, lane.peer, outcome.state
+        );
+    }
     let line = crate::logging::first_line(outcome);
     let why: String =
         [outcome.reason.as_deref(), line.as_deref()].iter().flatten().map(|why| format!(": {why}")).collect();

@@ -51,6 +51,9 @@ pub(crate) struct MessageView {
     pub(crate) stderr_bytes: u64,
     /// Whether output beyond the limit was dropped.
     pub(crate) truncated: bool,
+    /// Whether all that travels for it is for its sender and its receiver alone to read.
+    #[serde(default)]
+    pub(crate) sealed: bool,
     /// Every transition with its time; absent in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) history: Vec<MomentView>,

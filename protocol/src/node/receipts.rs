@@ -15,7 +15,7 @@ type Told = (Incarnation, Ticket);
 
 impl Node {
     pub(super) fn receipts(&mut self, receipts: Receipts) {
-        let Receipts { from, to, incarnation, epoch, commits, receipts } = receipts;
+        let Receipts { from, to, incarnation, epoch, commits, receipts, sealed: seal } = receipts;
         if to != self.ctx.me.epoch {
             return;
         }
@@ -36,7 +36,7 @@ impl Node {
         }
         if !confirm.is_empty() {
             let control = Control::Confirm(confirm);
-            self.ctx.effect(Effect::Control { to: from, incarnation: Some(incarnation), control });
+            self.ctx.effect(Effect::Control { to: from, incarnation: Some(incarnation), control, seal });
         }
         for lane in touched {
             self.pump(lane);
@@ -78,7 +78,8 @@ impl Node {
         let this = &self.outbox.lanes[lane];
         let Some(outgoing) = this.window.get(&seq) else { return false };
         let (id, peer, name) = (outgoing.message.id, this.peer, this.row.lane.peer.clone());
-        let source = Source { peer, name, incarnation, ticket };
+        let seal = outgoing.message.options.seal;
+        let source = Source { peer, name, incarnation, ticket, seal };
         self.fetches.start(id, source, outcome, self.peers.live(peer), &mut self.ctx);
         false
     }
@@ -92,13 +93,13 @@ impl Node {
     }
 
     /// The output of a message is here, or given up: the message has ended.
-    pub(super) fn end_fetched(&mut self, id: MessageId, peer: usize, ticket: Option<Ticket>, outcome: Arc<Outcome>) {
+    pub(super) fn end_fetched(&mut self, id: MessageId, peer: usize, source: Option<&Source>, outcome: Arc<Outcome>) {
         let Some((lane, seq)) = self.outbox.index.get(&id).copied() else { return };
         self.outbox.end(lane, seq, outcome, &mut self.ctx);
-        if let (Some(ticket), Some(live)) = (ticket, self.peers.live(peer)) {
+        if let (Some(Source { ticket, seal, .. }), Some(live)) = (source, self.peers.live(peer)) {
             let to = self.outbox.lanes[lane].row.lane.peer.clone();
-            let control = Control::Confirm(vec![ticket]);
-            self.ctx.effect(Effect::Control { to, incarnation: Some(live), control });
+            let control = Control::Confirm(vec![*ticket]);
+            self.ctx.effect(Effect::Control { to, incarnation: Some(live), control, seal: *seal });
         }
         self.pump(lane);
     }

@@ -123,7 +123,7 @@ impl Rig {
 
     /// The other node says something about the delivery.
     pub(crate) fn hear(&mut self, control: Control) {
-        self.step(Event::Control { from: other(), to: Some(OWN_PROCESS), control });
+        self.step(Event::Control { from: other(), to: Some(OWN_PROCESS), control, sealed: false });
     }
 
     /// A method has ended well.
@@ -200,7 +200,7 @@ impl Rig {
         let known = known.is_none_or(|known| known == incarnation || earlier.contains(&known));
         let occasion = Occasion::Answer { nonce, known };
         let hello = Hello { from: other(), epoch, incarnation, commits_at_start, occasion, info: "".into() };
-        self.step(Event::Control { from: other(), to: None, control: Control::Hello(hello) });
+        self.step(Event::Control { from: other(), to: None, control: Control::Hello(hello), sealed: false });
     }
 
     /// The other node announces itself as this process with this store.
@@ -214,7 +214,7 @@ impl Rig {
         let receipt = |(ticket, id, progress)| (Ticket(ticket), Receipt { id: MessageId(id), progress });
         let receipts = told.into_iter().map(receipt).collect();
         let (from, to) = (other(), OWN_STORE);
-        self.step(Event::Receipts(Receipts { from, to, incarnation, epoch, commits: 1, receipts }));
+        self.step(Event::Receipts(Receipts { from, to, incarnation, epoch, commits: 1, receipts, sealed: false }));
     }
 
     /// The messages that were published, by their ids, in order.

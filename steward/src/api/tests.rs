@@ -42,6 +42,7 @@ fn view(state: &str) -> MessageView {
         stdout_bytes: 3_000_000,
         stderr_bytes: 7,
         truncated: false,
+        sealed: false,
         history: Vec::new(),
     }
 }
@@ -119,7 +120,7 @@ impl World {
             method: MethodName::new("ShellCommand").unwrap(),
         };
         let id = ID.parse().unwrap();
-        let report = Report::Out { id, lane, state: MessageState::Running, attempts: 1, outcome: None };
+        let report = Report::Out { id, lane, state: MessageState::Running, attempts: 1, outcome: None, sealed: false };
         self.engine.reports.send(Arc::new(report)).unwrap();
     }
 }

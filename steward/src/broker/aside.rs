@@ -38,7 +38,7 @@ impl Broker {
 
     /// Publishes something that is no part of a delivery. False: it did not even reach the client's queue.
     pub(crate) async fn publish_aside(&self, subject: String, body: impl Into<Bytes>) -> bool {
-        self.publish(Outgoing { subject, reply: None, headers: None, body: body.into(), introduces: false }).await
+        self.publish(Outgoing::plain(subject, None, body, false)).await.is_ok()
     }
 }
 

@@ -37,9 +37,19 @@ pub(crate) struct Outgoing {
     pub(crate) body: Bytes,
     /// Whether whoever gets it may not know us yet, so that our certificate goes with it.
     pub(crate) introduces: bool,
+    /// Whom it is sealed for where it is to be; none for what whoever gets it has to be able to read, known or not.
+    pub(crate) to: Option<NodeName>,
+    /// Whether it has to be sealed, whatever the node is told for all.
+    pub(crate) seal: bool,
 }
 
 impl Outgoing {
+    /// Something that is never sealed: it has nothing in it that is anybody's business, and may be for somebody who does
+    /// not know us.
+    pub(crate) fn plain(subject: String, reply: Option<String>, body: impl Into<Bytes>, introduces: bool) -> Self {
+        Self { subject, reply, headers: None, body: body.into(), introduces, to: None, seal: false }
+    }
+
     /// What it costs on the link, roughly, in bytes.
     pub(crate) fn cost(&self) -> usize {
         self.body.len() + self.subject.len() + 128
@@ -111,6 +121,8 @@ struct Group {
     handed: Vec<Seq>,
     last: Seq,
     id: Option<MessageId>,
+    /// Whether anything in it is to be sealed: then all of it is.
+    seal: bool,
 }
 
 /// The groups of a batch in the order of their beginning, and which of them still grow.
@@ -122,7 +134,14 @@ struct Groups {
 
 impl Groups {
     /// The group in which `bytes` more for `whom` have room, with a comma behind what is there.
-    fn room(&mut self, whom: Whom, bytes: usize, bytes_max: usize, after: Option<Seq>) -> Option<&mut Group> {
+    fn room(
+        &mut self,
+        whom: Whom,
+        bytes: usize,
+        bytes_max: usize,
+        after: Option<Seq>,
+        seal: bool,
+    ) -> Option<&mut Group> {
         let fits = |group: &Group| {
             group.count < ITEMS_MAX
                 && group.parts.len() + bytes < bytes_max
@@ -143,6 +162,7 @@ impl Groups {
                     handed: Vec::new(),
                     last: Seq(0),
                     id: None,
+                    seal: false,
                 };
                 self.all.push(group);
                 self.open.insert(whom, self.all.len() - 1);
@@ -150,6 +170,7 @@ impl Groups {
             }
         };
         let group = self.all.get_mut(index)?;
+        group.seal |= seal;
         if !group.parts.is_empty() {
             group.parts.push(b',');
         }
@@ -187,20 +208,22 @@ impl Batcher {
                         batch.unsendable.push(Unsendable { id, to: lane.peer, why });
                     }
                 }
-                Effect::Receipt { to, epoch, ticket, receipt } => {
-                    let added = add_receipt(&mut groups, &mut scratch, bytes_max, to.clone(), epoch, ticket, &receipt);
+                Effect::Receipt { to, epoch, ticket, receipt, seal } => {
+                    let told = (ticket, &receipt, seal);
+                    let added = add_receipt(&mut groups, &mut scratch, bytes_max, to.clone(), epoch, told);
                     if let Err(error) = added {
                         batch.unsendable.push(Unsendable { id: None, to, why: error.to_string() });
                     }
                 }
-                Effect::Control { to, incarnation, control: Control::Confirm(tickets) } => {
+                Effect::Control { to, incarnation, control: Control::Confirm(tickets), seal } => {
                     for ticket in tickets {
-                        if let Some(group) = groups.room(Whom::Confirm(to.clone(), incarnation), 0, bytes_max, None) {
+                        let whom = Whom::Confirm(to.clone(), incarnation);
+                        if let Some(group) = groups.room(whom, 0, bytes_max, None, seal) {
                             group.tickets.push(ticket);
                         }
                     }
                 }
-                Effect::Control { to, incarnation, control } => controls.push((to, incarnation, control)),
+                Effect::Control { to, incarnation, control, seal } => controls.push((to, incarnation, control, seal)),
                 Effect::Announce(occasion) => self.announce(&hello(occasion), sizes, &mut batch),
                 Effect::Accepted(_)
                 | Effect::Rejected(..)
@@ -219,14 +242,14 @@ impl Batcher {
         for group in groups.all {
             self.close(group, sizes, &mut batch);
         }
-        for (to, incarnation, control) in controls {
-            self.control(&to, incarnation, &control, sizes, &mut batch);
+        for (to, incarnation, control, seal) in controls {
+            self.control(&to, incarnation, (&control, seal), sizes, &mut batch);
         }
         batch
     }
 
     fn close(&mut self, group: Group, sizes: Sizes, batch: &mut Batch) {
-        let Group { whom, parts, tickets, count, floor, handed, id, .. } = group;
+        let Group { whom, parts, tickets, count, floor, handed, id, seal, last: _ } = group;
         let from = &self.teller.from;
         let (to, subject, body, lane) = match whom {
             Whom::Lane(lane, to) => {
@@ -241,27 +264,30 @@ impl Batcher {
                 (to, subject, body, None)
             }
             Whom::Confirm(to, incarnation) => {
-                return self.control(&to, incarnation, &Control::Confirm(tickets), sizes, batch);
+                return self.control(&to, incarnation, (&Control::Confirm(tickets), seal), sizes, batch);
             }
         };
         let handed = lane.map(|lane| (lane, handed));
         // NACK messages go to whoever listens, asked or not.
         let introduces = handed.is_some();
-        self.finish(Draft { to, subject, reply: true, body, id, items: count, handed, introduces }, sizes, batch);
+        let seal = Some(seal);
+        self.finish(Draft { to, subject, reply: true, body, id, items: count, handed, introduces, seal }, sizes, batch);
     }
 
     fn control(
         &mut self,
         to: &NodeName,
         incarnation: Option<Incarnation>,
-        control: &Control,
+        (control, seal): (&Control, bool),
         sizes: Sizes,
         batch: &mut Batch,
     ) {
         let body = wire::control::encode(&self.teller.from, to, incarnation, control);
         let subject = subject::control(to, &self.teller.from);
+        // Whoever does not know us yet can't open what we have sealed.
         let introduces = matches!(control, Control::Probe { .. } | Control::Hello(_));
-        let draft = Draft { to: to.clone(), subject, reply: true, body, id: None, items: 1, handed: None, introduces };
+        let (to, seal) = (to.clone(), (!introduces).then_some(seal));
+        let draft = Draft { to, subject, reply: true, body, id: None, items: 1, handed: None, introduces, seal };
         self.finish(draft, sizes, batch);
     }
 
@@ -270,8 +296,9 @@ impl Batcher {
         let me = self.teller.from.clone();
         let body = wire::hello::encode(hello);
         let subject = subject::hello(&me);
-        let introduces = true;
-        let bare = Draft { to: me.clone(), subject, reply: false, body, id: None, items: 1, handed: None, introduces };
+        let (introduces, seal) = (true, None);
+        let to = me.clone();
+        let bare = Draft { to, subject, reply: false, body, id: None, items: 1, handed: None, introduces, seal };
         self.finish(bare, sizes, batch);
         if self.central == me {
             return;
@@ -286,14 +313,14 @@ impl Batcher {
         let subject = subject::messages(&lane);
         let to = lane.peer;
         self.finish(
-            Draft { to, subject, reply: true, body, id: None, items: 1, handed: None, introduces },
+            Draft { to, subject, reply: true, body, id: None, items: 1, handed: None, introduces, seal },
             sizes,
             batch,
         );
     }
 
     fn finish(&mut self, draft: Draft, sizes: Sizes, batch: &mut Batch) {
-        let Draft { to, subject, reply, body, id, items, handed, introduces } = draft;
+        let Draft { to, subject, reply, body, id, items, handed, introduces, seal } = draft;
         let packed = body.and_then(|body| {
             wire::limit("the body", body.len(), BODY_BYTES_MAX)?;
             let (body, headers) = self.packer.pack(body);
@@ -303,7 +330,8 @@ impl Batcher {
         match packed {
             Ok((body, headers)) => {
                 let reply = reply.then(|| subject::reply(&self.teller.from, &to));
-                let outgoing = Outgoing { subject, reply, headers, body, introduces };
+                let (to, seal) = (seal.map(|_| to), seal.unwrap_or(false));
+                let outgoing = Outgoing { subject, reply, headers, body, introduces, to, seal };
                 batch.publishes.push(Publish { outgoing, handed, items });
             }
             Err(error) => batch.unsendable.push(Unsendable { id, to, why: error.to_string() }),
@@ -322,6 +350,8 @@ struct Draft {
     items: usize,
     handed: Option<(Lane, Vec<Seq>)>,
     introduces: bool,
+    /// Whether it has to be sealed; none for what never is.
+    seal: Option<bool>,
 }
 
 fn add_item(
@@ -335,7 +365,8 @@ fn add_item(
 ) -> Result<(), WireError> {
     wire::envelope::encode_item(item, scratch)?;
     let to_whoever = !lane.kind.wants_ack();
-    if let Some(group) = groups.room(Whom::Lane(lane, to), scratch.len(), bytes_max, Some(item.seq)) {
+    let (whom, seal) = (Whom::Lane(lane, to), item.options.seal);
+    if let Some(group) = groups.room(whom, scratch.len(), bytes_max, Some(item.seq), seal) {
         group.parts.extend_from_slice(scratch);
         group.count += 1;
         group.floor = group.floor.max(floor);
@@ -354,11 +385,10 @@ fn add_receipt(
     bytes_max: usize,
     to: NodeName,
     epoch: Epoch,
-    ticket: Ticket,
-    receipt: &Receipt,
+    (ticket, receipt, seal): (Ticket, &Receipt, bool),
 ) -> Result<(), WireError> {
     wire::receipts::encode_receipt(ticket, receipt, scratch)?;
-    if let Some(group) = groups.room(Whom::Sender(to, epoch), scratch.len(), bytes_max, None) {
+    if let Some(group) = groups.room(Whom::Sender(to, epoch), scratch.len(), bytes_max, None, seal) {
         group.parts.extend_from_slice(scratch);
         group.count += 1;
         group.id = group.id.or(Some(receipt.id));

@@ -19,6 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::{Broker, Bulk, Config, NameCheck, Wiring};
 use crate::clock::Clock;
 use crate::engine::{EngineHandle, Input};
+use crate::security::sealing::Policy;
 use crate::security::trust::Trust;
 
 /// How long a test waits for anything.
@@ -178,6 +179,7 @@ impl Edge {
             host: "here".to_owned(),
             started: Wall(1000),
             trust,
+            seal: Policy::default(),
         };
         let (inputs, taken) = mpsc::channel(crate::engine::INPUTS_MAX);
         let (effects, wanted) = mpsc::channel(1024);

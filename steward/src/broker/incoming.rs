@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 
 use async_nats::{Client, Message, StatusCode};
 use protocol::Event;
-use protocol::event::{Control, Hello, Occasion, Verdict};
+use protocol::event::{Control, Envelope, Hello, Occasion, Receipts, Verdict};
 use protocol::message::{Incarnation, Kind};
 use protocol::name::NodeName;
 use protocol::outcome::{Output, Progress};
 use protocol::time::Wall;
 
+use super::arrived::Arrived;
 use super::batch::Outgoing;
 use super::ears::Ears;
 use super::echo::Purpose;
@@ -201,36 +202,38 @@ impl Broker {
         };
         match channel {
             Channel::Messages(kind, method) => {
-                let proof = self.verify(message)?;
-                let body = packer.unpack_json(message.headers.as_ref(), &message.payload)?;
+                let arrived = self.arrived(message)?;
+                let body = packer.unpack_json(arrived.headers(), arrived.body())?;
                 let envelope = wire::envelope::decode(&body, me, kind, method)?;
-                let sender = self.trust().sender(&proof, envelope.from.as_str())?;
+                let sender = self.trust().sender(&arrived.proof, envelope.from.as_str())?;
                 if envelope.to != Some(self.0.config.identity.incarnation) {
-                    self.fresh(&proof)?;
+                    self.fresh(&arrived.proof)?;
                 }
                 self.0.counters.received_items.add(envelope.items.len());
-                self.messages(&sender, envelope, events);
+                self.messages(&sender, envelope, arrived.is_sealed(), events);
             }
             Channel::Receipts(from) => {
                 // They name our store and our message, so they need no time.
-                self.trust().sender(&self.verify(message)?, from)?;
-                let body = packer.unpack_json(message.headers.as_ref(), &message.payload)?;
-                let receipts = wire::receipts::decode(&body, me, from)?;
+                let arrived = self.arrived(message)?;
+                self.trust().sender(&arrived.proof, from)?;
+                let body = packer.unpack_json(arrived.headers(), arrived.body())?;
+                let receipts = Receipts { sealed: arrived.is_sealed(), ..wire::receipts::decode(&body, me, from)? };
                 self.0.counters.received_items.add(receipts.receipts.len());
                 events.push(Event::Receipts(receipts));
             }
             Channel::Control(from) => {
-                let proof = self.verify(message)?;
-                let body = packer.unpack_json(message.headers.as_ref(), &message.payload)?;
+                let arrived = self.arrived(message)?;
+                let body = packer.unpack_json(arrived.headers(), arrived.body())?;
                 match wire::control::decode(&body, me, from)? {
-                    Told::Who(who) => self.namesake(who, &proof, message).await?,
-                    Told::Control { from, to, control } => self.control(&proof, from, to, control, events)?,
+                    Told::Who(who) => self.namesake(who, &arrived.proof, message).await?,
+                    Told::Control { from, to, control } => self.control(&arrived, from, to, control, events)?,
                 }
             }
             Channel::Data(from) => {
                 // It names our message, and the hash of its receipt decides, so it needs no time.
-                let sender = self.trust().sender(&self.verify(message)?, from)?;
-                let chunk = wire::chunk::decode(message.headers.as_ref(), &message.payload, packer)?;
+                let arrived = self.arrived(message)?;
+                let sender = self.trust().sender(&arrived.proof, from)?;
+                let chunk = wire::chunk::decode(arrived.headers(), arrived.body(), packer)?;
                 self.bulk(Bulk::Chunk { from: sender.name, chunk });
             }
             Channel::Reply(peer) => {
@@ -258,11 +261,6 @@ impl Broker {
             Channel::Namesake => {}
         }
         Ok(())
-    }
-
-    fn verify(&self, message: &Message) -> Result<Proof, Refusal> {
-        let Message { subject, headers, payload, .. } = message;
-        self.trust().verify(subject, headers.as_ref(), payload, clock::wall())
     }
 
     /// Asked about whatever is not addressed to this very process.
@@ -297,12 +295,13 @@ impl Broker {
 
     fn control(
         &self,
-        proof: &Proof,
+        arrived: &Arrived<'_>,
         from: NodeName,
         to: Option<Incarnation>,
         control: Control,
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
+        let (proof, sealed) = (&arrived.proof, arrived.is_sealed());
         self.trust().sender(proof, from.as_str())?;
         // An answer names the question, which nobody could have known before.
         let answers = |control: &Control| match control {
@@ -329,20 +328,21 @@ impl Broker {
                     self.bulk(Bulk::Ask { from, ticket, stream, offset, len });
                 }
             }
-            control => events.push(Event::Control { from, to, control }),
+            control => events.push(Event::Control { from, to, control, sealed }),
         }
         Ok(())
     }
 
     /// Tells a node that we don't know it, past the core: it has no part in this.
-    async fn mistaken(&self, to: &NodeName) {
+    pub(super) async fn mistaken(&self, to: &NodeName) {
         let hello = Control::Hello(Hello { info: Arc::from(""), ..self.hello(Occasion::Mistaken) });
         let Ok(body) = wire::control::encode(self.me(), to, None, &hello) else { return };
         let subject = subject::control(to, self.me());
-        self.publish(Outgoing { subject, reply: None, headers: None, body: body.into(), introduces: true }).await;
+        // Whoever does not get it sends again, and is told again.
+        let _published: bool = self.publish(Outgoing::plain(subject, None, body, true)).await.is_ok();
     }
 
-    fn messages(&self, sender: &Sender, envelope: protocol::event::Envelope, events: &mut Vec<Event>) {
+    fn messages(&self, sender: &Sender, mut envelope: Envelope, sealed: bool, events: &mut Vec<Event>) {
         if envelope.kind == Kind::EventNack && envelope.method.as_str() == SAY_HELLO {
             let hellos: Option<Vec<_>> = envelope
                 .items
@@ -354,7 +354,10 @@ impl Broker {
                 return;
             }
         }
-        let refusal = self.trust().refusal(sender, envelope.kind).map(Arc::from);
+        // What comes sealed is answered so, as long as it is here.
+        envelope.items.iter_mut().for_each(|item| item.options.seal = sealed);
+        let refusal = self.trust().refusal(sender, envelope.kind).or_else(|| self.0.config.seal.refusal(sealed));
+        let refusal = refusal.map(Arc::from);
         let judge = |item: &protocol::event::Item| match &refusal {
             Some(why) => Verdict::Refuse(Arc::clone(why)),
             None => (self.0.judge)(sender, envelope.kind, &envelope.method, &item.body),
@@ -387,8 +390,8 @@ impl Broker {
             started: config.started,
         };
         if let Ok(body) = wire::namesake::encode(self.me(), &ours) {
-            let body = body.into();
-            self.publish(Outgoing { subject: expected, reply: None, headers: None, body, introduces: true }).await;
+            // Without an answer, the other one takes our connection for a dead one, and asks the broker again.
+            let _published: bool = self.publish(Outgoing::plain(expected, None, body, true)).await.is_ok();
         }
         if who.take_over {
             // A recording of it must not stop us.
@@ -421,8 +424,9 @@ impl Broker {
         } else {
             tracing::warn!(peer = shown, why = %refusal, "somebody was not believed (further times this minute are only counted)");
         }
-        // Whoever has this name asks who we are, and shows its certificate with the question.
-        if let (Refusal::UnknownKey(_), Ok(peer)) = (refusal, NodeName::new(peer)) {
+        // Whoever has this name gets our certificate, asks who we are, and shows its own with the question.
+        let wants_certificate = matches!(refusal, Refusal::UnknownKey(_) | Refusal::SealKey { .. });
+        if let Some(peer) = wants_certificate.then(|| NodeName::new(peer).ok()).flatten() {
             self.mistaken(&peer).await;
         }
     }

@@ -11,6 +11,7 @@ use protocol::name::NodeName;
 use super::batch::Outgoing;
 use super::wire;
 use super::wire::namesake::{Namesake, Who};
+use crate::security::sealing::Policy;
 use crate::security::trust::{Proof, Trust};
 
 /// How long somebody who listens has for an answer.
@@ -107,8 +108,8 @@ async fn ask(asker: &Asker<'_>, who: Who) -> Asked {
             return Asked::Disconnected;
         };
         let (subject, reply) = (wire::subject::control(me, me), Some(reply));
-        let question = Outgoing { subject, reply, headers: None, body: body.into(), introduces: true };
-        if super::publish(client, trust, question).await.is_err() {
+        let question = Outgoing::plain(subject, reply, body, true);
+        if super::publish(client, trust, &Policy::default(), question).await.is_err() {
             return Asked::Disconnected;
         }
         let mut told = false;

@@ -8,11 +8,11 @@ use protocol::event::Occasion;
 use protocol::step::Effect;
 use tokio::sync::oneshot;
 
-use super::Broker;
 use super::batch::{Batch, Batcher, Publish, Sizes};
 use super::echo::Purpose;
 use super::window::Window;
 use super::wire::receipts::Teller;
+use super::{Broker, Sent};
 use crate::crash_points::{Point, reach};
 
 /// Batches of effects that are put together.
@@ -102,7 +102,13 @@ impl Broker {
         while let Some(Publish { outgoing, handed: lane, items }) = publishes.next() {
             let bytes = outgoing.body.len();
             reach(Point::BeforePublish);
-            if !self.send(outgoing, window).await {
+            let sent = self.send(outgoing, window).await;
+            if sent == Sent::NotSealed {
+                // The core sends it again; its key may be here then.
+                counters.dropped.add(items);
+                continue;
+            }
+            if sent == Sent::LinkDown {
                 let lost: usize = items + publishes.map(|publish| publish.items).sum::<usize>();
                 counters.dropped.add(lost);
                 tracing::debug!(lost, "the link is down or stuck: dropped what was to be published");

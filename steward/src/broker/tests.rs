@@ -49,7 +49,7 @@ async fn messages_and_receipts_go_both_ways() {
 
     let receipt = Receipt { id: MessageId(1), progress: Progress::Stored };
     let epoch = protocol::message::Epoch(1);
-    ship.perform(vec![Effect::Receipt { to: node("central"), epoch, ticket: Ticket(4), receipt }]).await;
+    ship.perform(vec![Effect::Receipt { to: node("central"), epoch, ticket: Ticket(4), receipt, seal: false }]).await;
     let receipts = central
         .until(|event| match event {
             Event::Receipts(receipts) => Some(receipts.clone()),
@@ -297,10 +297,12 @@ async fn controls_reach_the_process_that_is_meant() {
     central.up().await;
     ship.up().await;
     let control = Control::Confirm((1..=10_000).map(Ticket).collect());
-    central.perform(vec![Effect::Control { to: node("ship1"), incarnation: Some(Incarnation(2)), control }]).await;
+    central
+        .perform(vec![Effect::Control { to: node("ship1"), incarnation: Some(Incarnation(2)), control, seal: false }])
+        .await;
     let mut confirmed = 0;
     while confirmed < 10_000 {
-        if let Event::Control { from, to, control: Control::Confirm(tickets) } = ship.next().await {
+        if let Event::Control { from, to, control: Control::Confirm(tickets), sealed: false } = ship.next().await {
             assert_eq!((from, to), (node("central"), Some(Incarnation(2))));
             confirmed += tickets.len();
         }

@@ -44,6 +44,9 @@ pub(super) struct Bench {
     /// With nodes of a fleet: everything that they send is signed, and verified where it arrives
     #[arg(long)]
     signed: bool,
+    /// The same, and everything is sealed as well: encrypted to the node that it is for
+    #[arg(long)]
+    seal: bool,
     /// One JSON object a line: the machine, then each figure as it is measured
     #[arg(long)]
     json: bool,
@@ -115,6 +118,7 @@ Examples:
   steward bench
   steward bench --quick --only events,latency
   steward bench --signed --only events,latency,wire
+  steward bench --seal --only events,latency,wire
   steward bench --json > bench.jsonl";
 
     fn run(self, _: Context) -> anyhow::Result<Exit> {
@@ -146,8 +150,8 @@ impl Bench {
         let mut fleet =
             Fleet::new("bench", &parent).context("nothing can be measured without a broker and a folder (--folder)")?;
         fleet.start_broker().await?;
-        if self.signed {
-            fleet.certify()?;
+        if self.signed || self.seal {
+            fleet.certify(self.seal)?;
         }
         let machine = machine::describe(&fleet);
         let mut report = Report::new(&machine, self.json)?;

@@ -34,6 +34,8 @@ pub(super) struct Fleet {
     keeper: Keeper,
     /// Certifies the nodes that are made, if they are to have an identity.
     authority: Option<KeyPair>,
+    /// Whether they seal what they send.
+    seals: bool,
 }
 
 impl Fleet {
@@ -48,7 +50,16 @@ impl Fleet {
                 return Err(error);
             }
         };
-        Ok(Self { server, broker: None, address: String::new(), folder, is_left: false, keeper, authority: None })
+        Ok(Self {
+            server,
+            broker: None,
+            address: String::new(),
+            folder,
+            is_left: false,
+            keeper,
+            authority: None,
+            seals: false,
+        })
     }
 
     /// Starts the broker on a port of its own. Nodes that are made from now on connect to it.
@@ -59,8 +70,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// Nodes that are made from now on have an identity, so that they sign what they send and verify what they get.
-    pub(super) fn certify(&mut self) -> anyhow::Result<()> {
+    /// Nodes that are made from now on have an identity, so that they sign what they send and verify what they get; if
+    /// `seals`, they seal it too.
+    pub(super) fn certify(&mut self, seals: bool) -> anyhow::Result<()> {
+        self.seals = seals;
         self.authority = Some(KeyPair::generate(KeyKind::Account)?);
         Ok(())
     }

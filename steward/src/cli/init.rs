@@ -148,7 +148,7 @@ pub(super) fn join_own(
     let draft = Draft {
         name: name.clone(),
         key: keys.node.public(),
-        seal_key: keys.seal.public()?,
+        seal_key: keys.seal.public(),
         role: Role::Central,
         labels: BTreeMap::new(),
         // Higher than that of a central before.

@@ -85,6 +85,9 @@ pub(super) struct Send {
     /// Running it twice is harmless: after a crash of its node in the middle it is run again
     #[arg(long)]
     rerun: bool,
+    /// Encrypt it to the node that it is for, and have its result come back encrypted: the broker's operator can't read them
+    #[arg(long)]
+    seal: bool,
     /// Don't wait for what becomes of it: print the ids and go
     #[arg(long)]
     detach: bool,
@@ -183,6 +186,7 @@ impl Send {
             deadline: self.deadline.map(|deadline| Deadline::At(deadline.to_string())),
             parallel: self.parallel.then_some(true),
             rerun: self.rerun.then_some(true),
+            seal: self.seal.then_some(true),
         };
         Ok(nodes.into_iter().map(|node| MessageInput { to_node: node.to_string(), ..input.clone() }).collect())
     }

@@ -71,6 +71,9 @@ fn print(view: &MessageView, output: &mut Output) -> std::io::Result<()> {
     let state = output.paint(messages::style(&view.state), &view.state);
     // The state is ours and painted; what else stands there comes from elsewhere.
     output.line(&format!("{} {state}{}", label(output, "state"), output::plain(&result(view))))?;
+    if view.sealed {
+        field(output, "sealed", "yes: only the two nodes can read data and output on their way")?;
+    }
     if let Some(reason) = &view.reason {
         field(output, "reason", reason)?;
     }

@@ -226,6 +226,23 @@ pub(crate) const DEFAULT_METHOD_TIMEOUT: Opt = Opt {
     help: "How long a command may run before it is stopped; 0: without limit",
     takes: Takes::One,
 };
+pub(crate) const SEAL: Opt = Opt {
+    name: "seal",
+    value: "WHAT",
+    default: "false",
+    group: DELIVERY_GROUP,
+    help: "true: encrypt all that this node sends to the node that it is for, so that the broker's operator can't read it; \
+           require: refuse messages that come in plain as well. Needs an identity (steward join)",
+    takes: Takes::Flag,
+};
+pub(crate) const SEAL_TO: Opt = Opt {
+    name: "sealTo",
+    value: "NODE",
+    default: "",
+    group: DELIVERY_GROUP,
+    help: "Encrypt all that this node sends to these nodes; may be repeated",
+    takes: Takes::Many,
+};
 pub(crate) const ALLOW: Opt = Opt {
     name: "allow",
     value: "FROM:METHOD",
@@ -375,6 +392,8 @@ pub(crate) const ALL: &[&Opt] = &[
     &DEFAULT_MESSAGE_TIMEOUT,
     &DEFAULT_MESSAGE_RETRIES,
     &DEFAULT_METHOD_TIMEOUT,
+    &SEAL,
+    &SEAL_TO,
     &ALLOW,
     &MAX_OUTPUT,
     &AUDIT,

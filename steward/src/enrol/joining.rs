@@ -128,7 +128,7 @@ impl Joining {
         self.token.check_time(clock::wall())?;
         let (fleet, invitation) = (self.token.fleet()?, self.token.key()?);
         let (folder, keys) = self.keys()?;
-        let request = Request::new(&self.token.id, &self.token.name, &invitation, &keys.node, &keys.seal.public()?);
+        let request = Request::new(&self.token.id, &self.token.name, &invitation, &keys.node, &keys.seal.public());
         let mut last = "no attempt to connect has ended yet".to_owned();
         let mut tell_new = |why: &str| {
             if why != last {
@@ -266,7 +266,7 @@ impl Joining {
         let wrong = |why: String| JoinError::Answer(why);
         let verify = |text: &str| Certificate::verify(text, &fleet).map_err(|error| wrong(error.to_string()));
         let (certificate, central) = (verify(&welcome.certificate)?, verify(&welcome.central)?);
-        if certificate.key != keys.node.public() || certificate.seal_key != keys.seal.public()? {
+        if certificate.key != keys.node.public() || certificate.seal_key != keys.seal.public() {
             return Err(wrong("the certificate is for other keys than those that were made here".to_owned()));
         }
         if certificate.name != self.token.name {

@@ -107,7 +107,7 @@ impl Registrar {
         let draft = certificate::Draft {
             name: invitation.name.clone(),
             key: *key,
-            seal_key: seal.clone(),
+            seal_key: *seal,
             role: invitation.role,
             labels: invitation.labels.clone(),
             serial,

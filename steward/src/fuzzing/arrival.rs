@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::engine::{EngineHandle, Input};
 use crate::security::admission::Admission;
 use crate::security::rules::Rules;
+use crate::security::sealing::Policy;
 use crate::security::trust::Trust;
 
 /// The node that reads.
@@ -209,6 +210,7 @@ fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bu
         host: "here".to_owned(),
         started: Wall(1_000),
         trust,
+        seal: Policy::default(),
     };
     let (_, effects) = mpsc::channel(1);
     let wiring = Wiring {

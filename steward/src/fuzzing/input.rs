@@ -6,6 +6,7 @@ use protocol::name::NodeName;
 
 use crate::intake::split::{Piece, Splitter, TEXT_BYTES_MAX};
 use crate::intake::{Defaults, MessageInput, ids};
+use crate::security::sealing::Policy;
 
 /// The stream, after a byte that says in how large blocks it is read. Blocks make no difference, nothing is given out
 /// that does not stand there, and nothing twice.
@@ -44,7 +45,8 @@ fn read(text: &[u8]) {
     let Ok(input) = serde_json::from_slice::<MessageInput>(text) else { return };
     let from = NodeName::new("central").unwrap_or_else(|error| panic!("{error}"));
     let timeout = Duration::from_secs(10);
-    let defaults = Defaults { from, timeout, retries: 0, method_timeout: None, may_command: true };
+    let (may, seal) = (true, Policy::default());
+    let defaults = Defaults { from, timeout, retries: 0, method_timeout: None, may_command: may, may_seal: may, seal };
     if let Ok(message) = input.check(ids::next(), &defaults) {
         assert!(serde_json::from_str::<Vec<String>>(&message.body).is_ok());
     }

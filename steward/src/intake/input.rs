@@ -60,6 +60,9 @@ pub(crate) struct MessageInput {
     /// Harmless to run again after a crash in the middle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rerun: Option<bool>,
+    /// For its receiver alone to read, and what comes of it for its sender alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seal: Option<bool>,
 }
 
 /// A point in time, or a distance from now.
@@ -72,7 +75,7 @@ pub(crate) enum Deadline {
     At(String),
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "toNode",
     "data",
     "commandOrEvent",
@@ -83,6 +86,7 @@ const KEYS: [&str; 10] = [
     "deadline",
     "parallel",
     "rerun",
+    "seal",
 ];
 
 impl<'de> Deserialize<'de> for MessageInput {
@@ -121,6 +125,7 @@ impl<'de> Visitor<'de> for InputVisitor {
                 "deadline" => input.deadline = value(&mut map, &key)?,
                 "parallel" => input.parallel = value(&mut map, &key)?,
                 "rerun" => input.rerun = value(&mut map, &key)?,
+                "seal" => input.seal = value(&mut map, &key)?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -185,6 +190,15 @@ impl MessageInput {
                  operators only; send it from one of these, or let {from} join as an operator"
             ));
         }
+        // What the node is told for all goes before what a message says, so that no message leaves it open by mistake.
+        let seal = self.seal.unwrap_or(false) || defaults.seal.covers(&to);
+        if seal && !defaults.may_seal {
+            return Err(
+                "\"seal\": this node has no identity, so it can't seal, and nobody could seal back for it; let it join a fleet \
+                 (steward invite on central, steward join here), or leave the key out"
+                    .to_owned(),
+            );
+        }
         let created = clock::wall();
         let options = Options {
             timeout: timeout(self.timeout)?.unwrap_or(defaults.timeout),
@@ -193,6 +207,7 @@ impl MessageInput {
             deadline: self.deadline.map(|deadline| deadline.point(created)).transpose()?,
             parallel: self.parallel.unwrap_or(false),
             rerun: self.rerun.unwrap_or(false),
+            seal,
         };
         let body = body(&self.data)?;
         Ok(Message { id, from: defaults.from.clone(), to, kind, method, body: body.into(), options, created })
@@ -385,6 +400,7 @@ mod tests {
             timeout: Some(0.5),
             deadline: Some(Deadline::In(3.0)),
             rerun: Some(true),
+            seal: Some(true),
             ..MessageInput::default()
         };
         let text = serde_json::to_string(&input).unwrap();

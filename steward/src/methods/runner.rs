@@ -481,7 +481,9 @@ fn unheard(run: &Run, ending: &Ending) {
     let Run { message, .. } = run;
     if matches!(ending.state, Final::Failed | Final::TimedOut) {
         let (node, method, state, id) = (&message.from, &message.method, ending.state, message.id);
-        let (exit_code, reason) = (ending.exit_code, ending.reason.as_deref());
+        // It is told to the error log, which is none of those who may read what is sealed.
+        let reason = ending.reason.as_deref().filter(|_| !message.options.seal);
+        let exit_code = ending.exit_code;
         tracing::warn!(target: TOLD, %method, %node, %state, exit_code, reason, %id, "a message without ACK went wrong");
     }
 }

@@ -25,7 +25,7 @@ fn out(method: &str, state: State, attempts: u32) -> Report {
         State::Final(state) => Some(outcome(*state)),
         State::Queued | State::Sent | State::Stored | State::Running | State::Fetching => None,
     };
-    Report::Out { id: protocol::message::MessageId(1), lane: lane(method), state, attempts, outcome }
+    Report::Out { id: protocol::message::MessageId(1), lane: lane(method), state, attempts, outcome, sealed: false }
 }
 
 fn filled() -> Metrics {
@@ -35,7 +35,7 @@ fn filled() -> Metrics {
     metrics.report(&out("ShellCommand", State::Sent, 1));
     metrics.report(&out("ShellCommand", State::Final(Final::Failed), 3));
     let id = protocol::message::MessageId(2);
-    metrics.report(&Report::In { id, lane: lane("ShellCommand"), outcome: outcome(Final::Done) });
+    metrics.report(&Report::In { id, lane: lane("ShellCommand"), outcome: outcome(Final::Done), sealed: false });
     metrics.report(&Report::Presence { peer: peer.clone(), presence: Presence::Online(Wall(1)) });
     metrics.report(&Report::Presence { peer: peer.clone(), presence: Presence::Away(Wall(2)) });
     metrics.report(&Report::Dropped { peer, why: "the lane is full" });

@@ -90,7 +90,7 @@ pub(super) async fn assemble(
 
     let identity = opened.identity.clone();
     let trust = super::trust::trust(config, &engine.inputs)?;
-    let may_command = trust.may_command();
+    let may = (trust.may_command(), trust.identity().is_some());
     let gate = Gate::open(config, trust.clone());
     gate.keep(&supervisor);
     let wiring = wiring(config, &engine, (for_broker, bulk), &stats, &supervisor, clock, &gate);
@@ -138,7 +138,7 @@ pub(super) async fn assemble(
     let (rules, audit) = (gate.rules, gate.audit);
     let parts =
         Parts { engine, engine_ended, broker, link, runner, supervisor, troubles, rules, audit, intake_end, lock };
-    let intake = open_doors(config, &parts, may_command, clock);
+    let intake = open_doors(config, &parts, may, clock);
     doors_for_tools(config, &parts, &stats);
     keep_reporting(config, &parts, intake)?;
     Ok((parts, name_check))
@@ -175,13 +175,15 @@ fn keep_reporting(config: &Config, parts: &Parts, intake: Intake) -> anyhow::Res
 }
 
 /// Starts what messages come in by: `inmsg.txt` and the socket.
-fn open_doors(config: &Config, parts: &Parts, may_command: bool, clock: Clock) -> Intake {
+fn open_doors(config: &Config, parts: &Parts, (may_command, may_seal): (bool, bool), clock: Clock) -> Intake {
     let defaults = Defaults {
         from: config.node.name.clone(),
         timeout: config.delivery.timeout,
         retries: config.delivery.retries,
         method_timeout: config.delivery.method_timeout,
         may_command,
+        may_seal,
+        seal: config.delivery.seal.clone(),
     };
     let intake = Intake::new(parts.engine.clone(), defaults).beside(parts.audit.clone());
     let (dir, end) = (config.node.dir.clone(), parts.intake_end.clone());
@@ -280,7 +282,7 @@ fn sender_of(dir: &Path) -> anyhow::Result<results::SenderOf> {
     Ok(Arc::new(move |ticket| {
         let owner = reader.lock().unwrap_or_else(PoisonError::into_inner).blob_owner(ticket);
         match owner {
-            Ok(owner) => owner.map(|owner| owner.sender),
+            Ok(owner) => owner.map(|owner| (owner.sender, owner.sealed)),
             Err(error) => {
                 tracing::error!(?ticket, %error, "it can't be read whose message this is");
                 None
@@ -343,6 +345,7 @@ fn broker_config(config: &Config, identity: &Identity, trust: Trust) -> broker::
         host: host(),
         started: clock::wall(),
         trust,
+        seal: config.delivery.seal.clone(),
     }
 }
 

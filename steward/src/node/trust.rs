@@ -26,6 +26,12 @@ use crate::store::{IdentityRow, Note, Reader};
 pub(super) fn trust(config: &Config, inputs: &mpsc::Sender<Input>) -> anyhow::Result<Trust> {
     let (dir, name, central) = (config.node.dir.as_path(), &config.node.name, config.node.central.clone());
     let Some(identity) = Identity::load(dir)? else {
+        ensure!(
+            !config.delivery.seal.is_used(),
+            "the options seal and sealTo need an identity, and there is none in {}: let this node join a fleet (steward invite \
+             on central, steward join here), or take the options away",
+            dir.display()
+        );
         if config.broker.insecure || config.broker.addresses.iter().all(is_here) {
             return Ok(Trust::open(name.clone(), central));
         }

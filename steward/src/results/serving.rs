@@ -7,9 +7,9 @@ use protocol::name::NodeName;
 
 use super::{Ask, Results};
 use crate::blobs::Owner;
-use crate::broker::Window;
 use crate::broker::wire::chunk::Chunk;
 use crate::broker::wire::pack::Packer;
+use crate::broker::{Sent, Window};
 use crate::crash_points::{Point, reach};
 
 /// Transfers that take turns; more are dropped and asked for again.
@@ -22,6 +22,8 @@ struct Transfer {
     /// The end of what was asked for, in bytes; not beyond the output's.
     end: u64,
     total: u64,
+    /// Whether its message came sealed.
+    seal: bool,
 }
 
 impl Results {
@@ -58,12 +60,12 @@ impl Results {
             let total = blobs.open_whole(Owner::In(ticket), stream).and_then(|file| Ok(file.metadata()?.len()));
             (sender, total)
         });
-        let (sender, total): (Option<NodeName>, _) = found.await?;
-        if sender.as_ref() != Some(&ask.from) {
+        let (sender, total): (Option<(NodeName, bool)>, _) = found.await?;
+        let Some((_, seal)) = sender.filter(|(sender, _)| *sender == ask.from) else {
             self.0.broker.counters().refused.one();
             tracing::debug!(from = %ask.from, ticket = ask.ticket.0, "asked for an output that is not its own, or is gone");
             return Ok(());
-        }
+        };
         let Ok(total) = total else {
             tracing::debug!(
                 ticket = ask.ticket.0,
@@ -77,9 +79,9 @@ impl Results {
         };
         let end = ask.offset.saturating_add(ask.len).min(total);
         if let Some(transfer) = turns.iter_mut().find(|transfer| same(transfer)) {
-            *transfer = Transfer { ask, end, total };
+            *transfer = Transfer { ask, end, total, seal };
         } else if turns.len() < TRANSFERS_MAX {
-            turns.push_back(Transfer { ask, end, total });
+            turns.push_back(Transfer { ask, end, total, seal });
         } else {
             self.0.broker.counters().bulk_dropped.one();
         }
@@ -106,8 +108,11 @@ impl Results {
         };
         transfer.ask.offset += bytes.len() as u64;
         let chunk = Chunk { ticket, stream, offset, total: transfer.total, bytes };
-        if !self.0.broker.send_chunk(&transfer.ask.from, &chunk, packer, window).await {
-            return Ok(Piece::LinkDown);
+        match self.0.broker.send_chunk(&transfer.ask.from, transfer.seal, &chunk, packer, window).await {
+            Sent::Yes => {}
+            Sent::LinkDown => return Ok(Piece::LinkDown),
+            // It is asked for again, and its key may be here then.
+            Sent::NotSealed => return Ok(Piece::Last),
         }
         reach(Point::AfterChunk);
         Ok(if transfer.ask.offset < transfer.end { Piece::More } else { Piece::Last })

@@ -41,7 +41,7 @@ fn side(server: &NatsServer, name: &str, incarnation: u64) -> Side {
         blobs: blobs.clone(),
         effects,
         bulk: edge.bulk.take().unwrap(),
-        sender_of: Arc::new(|ticket| Some(node(if ticket.0 % 2 == 1 { "central" } else { "other" }))),
+        sender_of: Arc::new(|ticket| Some((node(if ticket.0 % 2 == 1 { "central" } else { "other" }), false))),
     });
     let tasks = [tokio::spawn(made.clone().receiving()), tokio::spawn(made.serving())];
     Side { edge, results, blobs, _dir: dir, tasks }
@@ -71,7 +71,7 @@ fn receive(id: u128, ticket: u64, len: usize) -> Effect {
 
 fn ask(ticket: u64, offset: u64, len: u64) -> Effect {
     let control = Control::Ask { ticket: Ticket(ticket), stream: Stream::Stdout, offset, len };
-    Effect::Control { to: node("ship1"), incarnation: Some(Incarnation(2)), control }
+    Effect::Control { to: node("ship1"), incarnation: Some(Incarnation(2)), control, seal: false }
 }
 
 /// Does what the core does: asks for piece after piece until everything is here, and seals it.

@@ -132,7 +132,7 @@ impl NodeKeys {
     pub(crate) fn save(&self, folder: &Path) -> Result<(), IdentityError> {
         secret_file::make_folder(folder)?;
         secret_file::write(&folder.join(NODE_SEED), &self.node.seed())?;
-        secret_file::write(&folder.join(SEAL_SEED), &self.seal.seed()?)?;
+        secret_file::write(&folder.join(SEAL_SEED), &self.seal.seed())?;
         Ok(())
     }
 }
@@ -158,7 +158,7 @@ impl Identity {
         let path = folder.join(CERTIFICATE);
         let certificate = Certificate::verify(&required(&folder, CERTIFICATE)?, &fleet)
             .map_err(|why| IdentityError::Certificate { path: path.clone(), why })?;
-        if certificate.key != keys.node.public() || certificate.seal_key != keys.seal.public()? {
+        if certificate.key != keys.node.public() || certificate.seal_key != keys.seal.public() {
             return Err(IdentityError::Apart { certificate: path, seed: folder.join(NODE_SEED) });
         }
         let user_jwt = optional(&folder, USER_JWT)?;

@@ -11,7 +11,7 @@ use protocol::name::NodeName;
 use protocol::time::Wall;
 
 use super::certificate::Certificate;
-use super::keys::PublicKey;
+use super::keys::{PublicKey, SealPublic};
 use super::refusal::Refusal;
 use super::sender::Sender;
 
@@ -38,6 +38,8 @@ pub(crate) struct Known {
     pub(crate) sender: Sender,
     /// Its key.
     pub(crate) key: PublicKey,
+    /// The key for which others seal.
+    pub(crate) seal_key: SealPublic,
     /// The serial of its certificate.
     pub(crate) serial: u64,
     /// Until when its certificate holds.
@@ -50,6 +52,7 @@ impl Known {
         Self {
             sender: Sender::certified(certificate),
             key: certificate.key,
+            seal_key: certificate.seal_key,
             serial: certificate.serial,
             expires: certificate.expires,
             digest: blake3::hash(certificate.text.as_bytes()),

@@ -6,8 +6,9 @@ use protocol::name::NodeName;
 use protocol::time::Wall;
 
 use super::certificate::CertificateError;
-use super::keys::PublicKey;
+use super::keys::{PublicKey, SealPublic};
 use super::replays::Stale;
+use super::signing::Unreadable;
 use crate::clock::rfc3339;
 
 /// Why something is not believed.
@@ -77,6 +78,32 @@ pub(crate) enum Refusal {
     /// It says that it is from us.
     #[error("it says that it is from this node, and it is not")]
     Impostor,
+    /// It is sealed, and there is no identity here.
+    #[error(
+        "it is sealed, and this node has no identity, so it has no key that could open it: let it join the fleet (steward \
+         invite on central, steward join here)"
+    )]
+    SealedForNobody,
+    /// It is sealed for a key that is not here.
+    #[error(
+        "{name} has sealed it for a key that this node does not have ({key}), so {name} knows an older certificate of this \
+         node; it is shown the newest one and sends again"
+    )]
+    SealKey {
+        /// Who has signed.
+        name: NodeName,
+        /// The key.
+        key: SealPublic,
+    },
+    /// The box can't be opened.
+    #[error(
+        "{name} has signed it, but it can't be opened with the key that it names: {name} has passed on what somebody else \
+         has sealed, or made no box at all"
+    )]
+    Box {
+        /// Who has signed.
+        name: NodeName,
+    },
     /// It is not fresh.
     #[error("{}", stale(.name, *.why))]
     Stale {
@@ -87,10 +114,30 @@ pub(crate) enum Refusal {
     },
 }
 
+impl From<Unreadable> for Refusal {
+    fn from(why: Unreadable) -> Self {
+        match why {
+            Unreadable::Unsigned => Self::Unsigned,
+            Unreadable::Header(name) => Self::Header(name),
+        }
+    }
+}
+
 impl Refusal {
     /// All names of reasons, for the metrics.
-    pub(crate) const KINDS: [&'static str; 9] =
-        ["unsigned", "header", "unknown_key", "signature", "certificate", "other_key", "revoked", "name", "stale"];
+    pub(crate) const KINDS: [&'static str; 11] = [
+        "unsigned",
+        "header",
+        "unknown_key",
+        "signature",
+        "certificate",
+        "other_key",
+        "revoked",
+        "name",
+        "seal_key",
+        "box",
+        "stale",
+    ];
 
     /// A short name for counters.
     pub(crate) fn kind(&self) -> &'static str {
@@ -103,6 +150,8 @@ impl Refusal {
             Self::OtherKey { .. } => "other_key",
             Self::Revoked(_) => "revoked",
             Self::Name { .. } | Self::Impostor => "name",
+            Self::SealKey { .. } | Self::SealedForNobody => "seal_key",
+            Self::Box { .. } => "box",
             Self::Stale { .. } => "stale",
         }
     }
@@ -123,6 +172,9 @@ impl Refusal {
             | Self::Revoked(_)
             | Self::Name { .. }
             | Self::Impostor
+            | Self::SealedForNobody
+            | Self::SealKey { .. }
+            | Self::Box { .. }
             | Self::Stale { .. } => self.kind(),
         }
     }
@@ -132,6 +184,7 @@ impl Refusal {
         match self {
             Self::Name { signed: name, .. } | Self::Stale { name, .. } | Self::Expired { name, .. } => Some(name),
             Self::OtherKey { name, .. } | Self::TooMany(name) => Some(name),
+            Self::SealKey { name, .. } | Self::Box { name } => Some(name),
             Self::Unsigned
             | Self::Header(_)
             | Self::UnknownKey(_)
@@ -139,13 +192,17 @@ impl Refusal {
             | Self::Certificate(_)
             | Self::OtherCertificate
             | Self::Revoked(_)
+            | Self::SealedForNobody
             | Self::Impostor => None,
         }
     }
 
     /// Whether an operator has to hear of it: somebody has a key that he should not have, or a node has lost its own.
     pub(crate) fn is_alarming(&self) -> bool {
-        matches!(self, Self::OtherKey { .. } | Self::Name { .. } | Self::Revoked(_) | Self::TooMany(_))
+        matches!(
+            self,
+            Self::OtherKey { .. } | Self::Name { .. } | Self::Revoked(_) | Self::TooMany(_) | Self::Box { .. }
+        )
     }
 }
 

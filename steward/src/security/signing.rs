@@ -133,7 +133,11 @@ pub(crate) fn signed_bytes(subject: &str, headers: &HeaderMap, body: &[u8]) -> R
 }
 
 /// The value of a header that may be there once.
-fn one<'a>(headers: &'a HeaderMap, name: HeaderName, text: &'static str) -> Result<Option<&'a str>, Unreadable> {
+pub(super) fn one<'a>(
+    headers: &'a HeaderMap,
+    name: HeaderName,
+    text: &'static str,
+) -> Result<Option<&'a str>, Unreadable> {
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
         (value, None) => Ok(value.map(|value| value.as_str())),

@@ -12,19 +12,21 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::HeaderMap;
+use bytes::Bytes;
 use protocol::message::Kind;
 use protocol::name::NodeName;
 use protocol::time::Wall;
 
 use super::certificate::Role;
 use super::identity::Identity;
-use super::keys::{KeyError, KeyKind, KeyPair, PublicKey};
+use super::keys::{KeyError, KeyKind, KeyPair, PublicKey, SealKey, SealPublic};
 use super::known::{Directory, Shelf};
 use super::refusal::Refusal;
 use super::replays::Replays;
 use super::revocations::Revocations;
+use super::sealing::{self, Bound, Opened, Sessions};
 use super::sender::Sender;
-use super::signing::{self, Unreadable};
+use super::signing;
 
 /// What is said to whoever sends a command to a node that can't know who he is.
 const CLOSED: &str = "it is not signed, and its broker is not on the node's own machine, so anybody could have sent it: let \
@@ -61,6 +63,7 @@ struct Fleet {
     directory: Directory,
     revocations: Revocations,
     replays: Mutex<Replays>,
+    sessions: Sessions,
 }
 
 /// What was verified of something that has arrived, before anything of it was read.
@@ -78,6 +81,25 @@ pub(crate) enum Proof {
         at: Wall,
         /// Tells it from everything else that this key has signed.
         mark: u128,
+    },
+}
+
+/// Why something can't be sealed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unsealable {
+    /// There is no identity here.
+    #[error("this node has no identity, so it can't seal; let it join a fleet (steward join)")]
+    NoIdentity,
+    /// The receiver's key is not known here.
+    #[error("the key of {0} to seal for is not known here yet; it waits until {0} has shown its certificate")]
+    NoKey(NodeName),
+    /// The key makes no sense, or there are no random bytes.
+    #[error("it can't be sealed for {to}: {why}")]
+    Key {
+        /// The receiver.
+        to: NodeName,
+        /// Why.
+        why: KeyError,
     },
 }
 
@@ -109,6 +131,7 @@ impl Trust {
             identity,
             revocations,
             replays: Mutex::default(),
+            sessions: Sessions::default(),
         };
         Self(Arc::new(Inner { me, central, mode: Mode::Fleet(Box::new(fleet)) }))
     }
@@ -138,14 +161,50 @@ impl Trust {
         }
     }
 
-    /// Bytes that a signature adds to a publish at most; `introduces` is with the certificate.
+    /// Bytes that a signature and a seal add to a publish at most; `introduces` is with the certificate.
     pub(crate) fn overhead_bytes(&self, introduces: bool) -> usize {
         match &self.0.mode {
             Mode::Open => 0,
             Mode::Closed(_) => signing::OVERHEAD_BYTES,
-            Mode::Fleet(_) if !introduces => signing::OVERHEAD_BYTES,
-            Mode::Fleet(fleet) => signing::OVERHEAD_BYTES + fleet.identity.certificate.text.len(),
+            Mode::Fleet(_) if !introduces => signing::OVERHEAD_BYTES + sealing::OVERHEAD_BYTES,
+            Mode::Fleet(fleet) => {
+                signing::OVERHEAD_BYTES + sealing::OVERHEAD_BYTES + fleet.identity.certificate.text.len()
+            }
         }
+    }
+
+    /// The headers and the body of a publish, sealed for `to`. To be signed after that: the signature is over what is sealed.
+    pub(crate) fn seal(
+        &self,
+        to: &NodeName,
+        now: Wall,
+        subject: &str,
+        headers: Option<&HeaderMap>,
+        body: &[u8],
+    ) -> Result<(HeaderMap, Bytes), Unsealable> {
+        let Mode::Fleet(fleet) = &self.0.mode else { return Err(Unsealable::NoIdentity) };
+        let known = fleet.directory.by_name(to).ok_or_else(|| Unsealable::NoKey(to.clone()))?;
+        let bound = Bound { signer: &fleet.identity.certificate.key, subject };
+        let sealed = fleet.sessions.seal(&known.seal_key, bound, now, headers, body);
+        sealed.map_err(|why| Unsealable::Key { to: to.clone(), why })
+    }
+
+    /// Opens what was verified; none if it is not sealed.
+    pub(crate) fn unseal(
+        &self,
+        proof: &Proof,
+        subject: &str,
+        headers: Option<&HeaderMap>,
+        body: &[u8],
+    ) -> Result<Option<Opened>, Refusal> {
+        let Some(key) = sealing::sealed_for(headers)? else { return Ok(None) };
+        let (Mode::Fleet(fleet), Proof::Signed { sender, key: signer, .. }) = (&self.0.mode, proof) else {
+            return Err(Refusal::SealedForNobody);
+        };
+        let name = || sender.name.clone();
+        let own = fleet.seal_key(&key).ok_or_else(|| Refusal::SealKey { name: name(), key })?;
+        let opened = fleet.sessions.open(own, Bound { signer, subject }, body);
+        opened.map(Some).map_err(|_| Refusal::Box { name: name() })
     }
 
     /// The headers of a publish, with its signature where this node signs. `introduces`: whoever gets it may not know us
@@ -262,12 +321,13 @@ impl Trust {
 }
 
 impl Fleet {
+    /// The private half of a key that others have sealed for, as long as it is kept.
+    fn seal_key(&self, key: &SealPublic) -> Option<&SealKey> {
+        Some(&self.identity.keys.seal).filter(|own| own.public() == *key)
+    }
+
     fn verify(&self, subject: &str, headers: Option<&HeaderMap>, body: &[u8], now: Wall) -> Result<Proof, Refusal> {
-        let unreadable = |why| match why {
-            Unreadable::Unsigned => Refusal::Unsigned,
-            Unreadable::Header(name) => Refusal::Header(name),
-        };
-        let said = signing::read(headers).map_err(unreadable)?;
+        let said = signing::read(headers)?;
         let headers = headers.ok_or(Refusal::Unsigned)?;
         if self.revocations.has(&said.key) {
             return Err(Refusal::Revoked(said.key));
@@ -276,7 +336,7 @@ impl Fleet {
         if known.is_none() && said.certificate.is_none() {
             return Err(Refusal::UnknownKey(said.key));
         }
-        let bytes = signing::signed_bytes(subject, headers, body).map_err(unreadable)?;
+        let bytes = signing::signed_bytes(subject, headers, body)?;
         if !said.key.verify(&bytes, &said.signature) {
             return Err(Refusal::Signature(said.key));
         }

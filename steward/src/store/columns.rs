@@ -28,6 +28,8 @@ pub(super) const OUTCOME_COLUMNS: usize = 13;
 const PARALLEL: i64 = 1;
 /// `flags`: harmless to run again.
 const RERUN: i64 = 2;
+/// A flag in the options.
+const SEAL: i64 = 4;
 
 /// An id as it is stored: 16 bytes that sort like the id.
 pub(super) fn id_bytes(id: MessageId) -> [u8; 16] {
@@ -95,8 +97,14 @@ fn duration(duration: Duration) -> i64 {
 /// The options as columns: timeout, retries, method timeout, deadline, flags.
 pub(super) fn options_columns(options: &Options) -> (i64, u32, Option<i64>, Option<i64>, i64) {
     let flags = if options.parallel { PARALLEL } else { 0 } | if options.rerun { RERUN } else { 0 };
+    let flags = flags | if options.seal { SEAL } else { 0 };
     let method_timeout = options.method_timeout.map(duration);
     (duration(options.timeout), options.retries, method_timeout, options.deadline.map(millis), flags)
+}
+
+/// Whether these flags are those of a message that is sealed.
+pub(super) fn is_sealed(flags: i64) -> bool {
+    flags & SEAL != 0
 }
 
 /// See [`options_columns`]; the first of the five columns is `at`.
@@ -110,6 +118,7 @@ pub(super) fn options(row: &Row<'_>, at: usize) -> rusqlite::Result<Options> {
         deadline: maybe_wall(row, at + 3)?,
         parallel: flags & PARALLEL != 0,
         rerun: flags & RERUN != 0,
+        seal: is_sealed(flags),
     })
 }
 

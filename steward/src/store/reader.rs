@@ -36,6 +36,8 @@ pub(crate) struct BlobOwner {
     pub(crate) sender: NodeName,
     /// The message.
     pub(crate) id: MessageId,
+    /// Whether it came sealed.
+    pub(crate) sealed: bool,
     /// Its standard output.
     pub(crate) stdout: Output,
     /// Its standard error.
@@ -125,7 +127,8 @@ impl Reader {
             InState::Finished(outcome) => {
                 let Outcome { stdout, stderr, .. } = &*outcome;
                 let (stdout, stderr) = (stdout.clone(), stderr.clone());
-                Some(BlobOwner { sender: row.message.from, id: row.message.id, stdout, stderr })
+                let (sender, id, sealed) = (row.message.from, row.message.id, row.message.options.seal);
+                Some(BlobOwner { sender, id, sealed, stdout, stderr })
             }
         }))
     }

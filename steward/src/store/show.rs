@@ -11,7 +11,7 @@ use protocol::step::{InState, InboxRow, Moment};
 use protocol::time::Wall;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::columns::{OPEN, bad, final_state, id, id_bytes, kind, outcome, state, wall};
+use super::columns::{OPEN, bad, final_state, id, id_bytes, is_sealed, kind, outcome, state, wall};
 use super::error::ReadError;
 use super::inbox;
 use super::progress::history;
@@ -26,7 +26,7 @@ pub(crate) const SHOW_BYTES_MAX: u64 = 1024 * 1024;
 /// The columns that [`out_view`] reads.
 pub(super) const OUT_COLUMNS: &str = "o.id, n.name, l.peer, l.kind, l.method, o.state, p.state, p.attempts, o.created,
     p.reason, p.exit_code, p.signal, p.started, p.finished, p.out_len, p.out_hash, p.out_cut, p.out_text, p.err_len,
-    p.err_hash, p.err_cut, p.err_text, o.body, p.history";
+    p.err_hash, p.err_cut, p.err_text, o.body, p.history, o.flags";
 
 /// Where they come from.
 pub(super) const OUT_FROM: &str = "FROM outbox o CROSS JOIN out_lanes l ON l.id = o.lane
@@ -35,6 +35,7 @@ pub(super) const OUT_FROM: &str = "FROM outbox o CROSS JOIN out_lanes l ON l.id 
 const OUTCOME_AT: usize = 9;
 const BODY_AT: usize = 22;
 const HISTORY_AT: usize = 23;
+const FLAGS_AT: usize = 24;
 
 /// Whether output and history are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +144,7 @@ pub(super) fn out_view(row: &Row<'_>, detail: Detail) -> rusqlite::Result<Messag
         data: data(&row.get::<_, Body>(BODY_AT)?),
         state: state.as_str().to_owned(),
         attempts: row.get::<_, Option<u32>>(7)?.unwrap_or(0),
+        sealed: is_sealed(row.get(FLAGS_AT)?),
         ..blank(created)
     };
     if let Some(outcome) = out_outcome(row)? {
@@ -174,6 +176,7 @@ pub(super) fn in_view(row: &InboxRow, detail: Detail) -> MessageView {
         method: message.method.to_string(),
         data: data(&message.body),
         state: state.as_str().to_owned(),
+        sealed: message.options.seal,
         ..blank(message.created)
     };
     let mut moments = Vec::new();
@@ -214,6 +217,7 @@ fn blank(created: Wall) -> MessageView {
         stdout_bytes: 0,
         stderr_bytes: 0,
         truncated: false,
+        sealed: false,
         history: Vec::new(),
     }
 }

@@ -102,14 +102,16 @@ fn durations() -> impl Strategy<Value = Duration> {
 }
 
 fn options() -> impl Strategy<Value = Options> {
-    let parts = (durations(), any::<u32>(), option::of(durations()), option::of(walls()), any::<bool>(), any::<bool>());
-    parts.prop_map(|(timeout, retries, method_timeout, deadline, parallel, rerun)| Options {
+    let parts =
+        (durations(), any::<u32>(), option::of(durations()), option::of(walls()), any::<bool>(), any::<(bool, bool)>());
+    parts.prop_map(|(timeout, retries, method_timeout, deadline, parallel, (rerun, seal))| Options {
         timeout,
         retries,
         method_timeout,
         deadline,
         parallel,
         rerun,
+        seal,
     })
 }
 

@@ -110,7 +110,7 @@ async fn messages_that_fail_here_are_told_with_what_caused_it() {
         outcome.stderr = Output { len: text.len() as u64, inline: Some(text.into()), ..Output::default() };
         let peer = NodeName::new("central").unwrap();
         let lane = Lane { peer, kind: MessageKind::CommandAck, method: MethodName::new(method).unwrap() };
-        troubles.report(&Report::In { id: MessageId(7), lane, outcome: Arc::new(outcome) });
+        troubles.report(&Report::In { id: MessageId(7), lane, outcome: Arc::new(outcome), sealed: false });
     };
     report("ShellCommand", Final::Done, "fine", None);
     report("ShellCommand", Final::Refused, "", Some("not allowed"));

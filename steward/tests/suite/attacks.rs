@@ -2,6 +2,7 @@
 //! that passes. Nothing that he makes runs, and nothing that he says counts.
 
 mod members;
+mod sealed;
 
 use std::time::Duration;
 

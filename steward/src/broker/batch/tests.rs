@@ -33,6 +33,7 @@ fn publish(lane: &Lane, seq: u64, floor: u64, bytes: usize) -> Effect {
         deadline: None,
         parallel: false,
         rerun: false,
+        seal: false,
     };
     // Text that no compression makes much smaller.
     let noise: String = blake3::Hasher::new()
@@ -139,9 +140,15 @@ fn receipts_and_confirmations_for_one_node_share_a_body() {
     for ticket in 1..=5 {
         let id = MessageId(u128::from(ticket));
         let receipt = Receipt { id, progress: Progress::Stored };
-        effects.push(Effect::Receipt { to: node("ship1"), epoch: Epoch(3), ticket: Ticket(ticket), receipt });
+        effects.push(Effect::Receipt {
+            to: node("ship1"),
+            epoch: Epoch(3),
+            ticket: Ticket(ticket),
+            receipt,
+            seal: false,
+        });
         let control = Control::Confirm(vec![Ticket(ticket)]);
-        effects.push(Effect::Control { to: node("ship2"), incarnation: Some(Incarnation(4)), control });
+        effects.push(Effect::Control { to: node("ship2"), incarnation: Some(Incarnation(4)), control, seal: false });
     }
     let batch = batch(effects, SIZES);
     assert_eq!(batch.publishes.len(), 2);

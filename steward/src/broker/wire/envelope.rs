@@ -108,7 +108,8 @@ pub(crate) fn encode_item(item: &Item, into: &mut Vec<u8>) -> Result<(), WireErr
     if !text::is_array_of_strings(data.get()) {
         return Err(WireError::Value("data is no array of strings"));
     }
-    let Options { timeout, retries, method_timeout, deadline, parallel, rerun } = item.options;
+    // Whether it is sealed is said by the box around all of them.
+    let Options { timeout, retries, method_timeout, deadline, parallel, rerun, seal: _ } = item.options;
     let item = ItemText {
         id: item.id,
         seq: item.seq.0,
@@ -200,6 +201,7 @@ fn item(item: ItemText<'_>) -> Result<Item, WireError> {
             deadline: item.deadline_ms.map(|ms| number("deadlineMs", ms, WALL_MS_MAX).map(Wall)).transpose()?,
             parallel: item.parallel,
             rerun: item.rerun,
+            seal: false,
         },
         created: Wall(number("createdMs", item.created_ms, WALL_MS_MAX)?),
     })

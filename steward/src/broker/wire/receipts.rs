@@ -168,6 +168,7 @@ pub(crate) fn decode(body: &[u8], me: &NodeName, from: &str) -> Result<Receipts,
     super::check_head(text.v, &text.from_node, &text.to_node, &Ends { to: me.as_str(), from: Some(from) })?;
     limit("the number of receipts", text.receipts.len(), ITEMS_MAX)?;
     Ok(Receipts {
+        sealed: false,
         from: text.from_node,
         to: Epoch(number("toEpoch", text.to_epoch.0, NUMBER_MAX)?),
         incarnation: Incarnation(number("incarnation", text.incarnation.0, NUMBER_MAX)?),

@@ -52,6 +52,7 @@ fn options() -> impl Strategy<Value = Options> {
             deadline,
             parallel,
             rerun,
+            seal: false,
         },
     )
 }
@@ -136,6 +137,7 @@ fn receipts() -> impl Strategy<Value = Receipts> {
         .prop_map(|(ticket, id, progress)| (Ticket(ticket), Receipt { id: MessageId(id), progress }));
     (name(), stored(), stored(), stored(), stored(), prop::collection::vec(receipt, 0..5)).prop_map(
         |(from, to, incarnation, epoch, commits, receipts)| Receipts {
+            sealed: false,
             from,
             to: Epoch(to),
             incarnation: Incarnation(incarnation),

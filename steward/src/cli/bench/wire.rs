@@ -1,5 +1,5 @@
 //! Bytes that go through the broker for each message, with everything that belongs to it: receipts, confirmations, and,
-//! with `--signed`, signatures. Counted by somebody who listens to all of it, as the broker hands it out.
+//! with `--signed` and `--seal`, what these cost. Counted by somebody who listens to all of it, as the broker hands it out.
 
 use futures_util::StreamExt as _;
 

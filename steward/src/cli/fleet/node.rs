@@ -146,7 +146,7 @@ fn identity(name: &str, authority: &KeyPair) -> anyhow::Result<Identity> {
     let draft = Draft {
         name: NodeName::new(name)?,
         key: keys.node.public(),
-        seal_key: keys.seal.public()?,
+        seal_key: keys.seal.public(),
         role: if name == "central" { Role::Central } else { Role::Node },
         labels: BTreeMap::new(),
         serial: 1,
@@ -164,7 +164,8 @@ impl Fleet {
         if let Some(authority) = &self.authority {
             identity(name, authority)?.save(&dir)?;
         }
-        Node::new(name, dir, &self.address, &self.keeper)
+        let node = Node::new(name, dir, &self.address, &self.keeper)?;
+        Ok(if self.seals { node.with(&["--seal"]) } else { node })
     }
 
     /// A new node that is ready.

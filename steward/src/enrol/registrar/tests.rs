@@ -105,7 +105,7 @@ impl Guest {
 }
 
 fn seal() -> SealPublic {
-    SealKey::generate().unwrap().public().unwrap()
+    SealKey::generate().unwrap().public()
 }
 
 #[test]

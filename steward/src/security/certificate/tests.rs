@@ -8,7 +8,7 @@ fn draft() -> Draft {
     Draft {
         name: NodeName::new("ship1").unwrap(),
         key: KeyPair::generate(KeyKind::User).unwrap().public(),
-        seal_key: SealKey::generate().unwrap().public().unwrap(),
+        seal_key: SealKey::generate().unwrap().public(),
         role: Role::Node,
         labels: BTreeMap::from([("site".to_owned(), "north sea".to_owned())]),
         serial: 7,

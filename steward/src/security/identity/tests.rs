@@ -15,7 +15,7 @@ fn identity(fleet: &KeyPair, name: &str, serial: u64) -> Identity {
     let draft = Draft {
         name: NodeName::new(name).unwrap(),
         key: keys.node.public(),
-        seal_key: keys.seal.public().unwrap(),
+        seal_key: keys.seal.public(),
         role: Role::Node,
         labels: BTreeMap::new(),
         serial,

@@ -42,16 +42,36 @@ fn a_secret_does_not_show() {
     let node = KeyPair::generate(KeyKind::User).unwrap();
     let seal = SealKey::generate().unwrap();
     let shown = format!("{node:?} {seal:?}");
-    assert!(!shown.contains(node.seed().as_str()) && !shown.contains(seal.seed().unwrap().as_str()), "{shown}");
+    assert!(!shown.contains(node.seed().as_str()) && !shown.contains(seal.seed().as_str()), "{shown}");
     assert!(shown.contains("seed hidden"));
 }
 
 #[test]
-fn a_seal_key_comes_back_from_its_seed() {
-    let seal = SealKey::generate().unwrap();
-    let again = SealKey::from_seed(&seal.seed().unwrap()).unwrap();
-    assert_eq!(again.public().unwrap(), seal.public().unwrap());
-    assert!("UAAA".parse::<SealPublic>().is_err());
+fn seal_keys_are_those_of_nats() {
+    let ours = SealKey::generate().unwrap();
+    assert_eq!(SealKey::from_seed(&ours.seed()).unwrap().public(), ours.public());
+    let theirs = nkeys::XKey::from_seed(&ours.seed()).unwrap();
+    assert_eq!(theirs.public_key(), ours.public().to_string());
+    let made = nkeys::XKey::new();
+    let read = SealKey::from_seed(&made.seed().unwrap()).unwrap();
+    assert_eq!(read.public().to_string(), made.public_key());
+    assert_eq!(made.public_key().parse::<SealPublic>().unwrap(), read.public());
+    assert_eq!(*read.agree(&ours.public()).unwrap(), *ours.agree(&read.public()).unwrap());
+    // A node's key is none for sealing, and the other way round.
+    let node = KeyPair::generate(KeyKind::User).unwrap();
+    assert_eq!(node.public().to_string().parse::<SealPublic>(), Err(KeyError::Seal));
+    assert_eq!(SealKey::from_seed(&node.seed()).unwrap_err(), KeyError::Seal);
+    assert!(ours.public().to_string().parse::<PublicKey>().is_err());
+}
+
+/// With such a key everybody would know what the two sides have agreed on.
+#[test]
+fn nothing_is_agreed_with_a_weak_key() {
+    let mut one = [0; KEY_BYTES];
+    one[0] = 1;
+    for weak in [[0; KEY_BYTES], one] {
+        assert!(SealKey::generate().unwrap().agree(&SealPublic::from(weak)).is_none());
+    }
 }
 
 /// A key whose order is small "verifies" nearly everything; nobody honest has one.

@@ -58,7 +58,7 @@ impl TestFleet {
         let draft = Draft {
             name: NodeName::new(name).unwrap(),
             key: keys.node.public(),
-            seal_key: keys.seal.public().unwrap(),
+            seal_key: keys.seal.public(),
             role: if name == "central" { Role::Central } else { Role::Node },
             labels: BTreeMap::new(),
             serial,

@@ -7,8 +7,10 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use async_nats::{Client, HeaderMap, Message};
-use data_encoding::BASE64URL_NOPAD;
+use curve25519_dalek::MontgomeryPoint;
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use nkeys::{KeyPair, XKey};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use serde_json::{Value, json};
 
 use crate::harness::Node;
@@ -103,6 +105,71 @@ impl Member {
         client.publish_with_headers(subject.to_owned(), headers, body.to_vec().into()).await.unwrap();
     }
 
+    /// Seals for the holder of `to`, as `docs/wire.md` has it, and signs and publishes that.
+    pub(super) async fn publish_sealed(&self, client: &Client, subject: &str, to: &str, body: &[u8]) {
+        let sealed = self.seal(subject, to, body);
+        self.publish_box(client, subject, to, &sealed).await;
+    }
+
+    /// Signs and publishes a box, whoever has made it.
+    pub(super) async fn publish_box(&self, client: &Client, subject: &str, to: &str, sealed: &[u8]) {
+        let at_ms = now_ms();
+        let headers = [
+            ("Steward-Certificate", self.certificate.clone()),
+            ("Steward-Key", self.key.public_key()),
+            ("Steward-Seal", to.to_owned()),
+            ("Steward-Time", at_ms.to_string()),
+        ];
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+        let signed = format!("steward-1\n{subject}\n{lines}\n");
+        let signature = self.key.sign(&[signed.as_bytes(), sealed].concat()).unwrap();
+        let mut map = HeaderMap::new();
+        headers.into_iter().for_each(|(name, value)| map.insert(name, value));
+        map.insert("Steward-Signature", BASE64URL_NOPAD.encode(&signature));
+        client.publish_with_headers(subject.to_owned(), map, sealed.to_vec().into()).await.unwrap();
+    }
+
+    fn seal(&self, subject: &str, to: &str, body: &[u8]) -> Vec<u8> {
+        let (secret, to) = (raw(&XKey::new().seed().unwrap()), raw(to));
+        let session = MontgomeryPoint::mul_base_clamped(secret).to_bytes();
+        let shared = MontgomeryPoint(to).mul_clamped(secret).to_bytes();
+        let salt: [u8; 24] = *blake3::hash(&secret).as_bytes().first_chunk().unwrap();
+        let mut content = [b"\n", body].concat();
+        let key = message_key(&shared, &session, &to, &salt);
+        let bound = format!("steward-seal-1\n{}\n{subject}\n", self.key.public_key());
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        key.seal_in_place_append_tag(nonce, Aad::from(bound), &mut content).unwrap();
+        [&session[..], &salt, &content].concat()
+    }
+
+    /// What was sealed for this member, with its headers before the body, as they stand in the box.
+    pub(super) fn open(&self, message: &Message) -> Option<String> {
+        let headers = message.headers.as_ref()?;
+        if headers.get("Steward-Seal")?.as_str() != self.seal.public_key() {
+            return None;
+        }
+        let (session, rest) = message.payload.split_first_chunk::<32>().unwrap();
+        let (salt, content) = rest.split_first_chunk::<24>().unwrap();
+        let shared = MontgomeryPoint(*session).mul_clamped(raw(&self.seal.seed().unwrap())).to_bytes();
+        let key = message_key(&shared, session, &raw(&self.seal_key()), salt);
+        let bound = format!("steward-seal-1\n{}\n{}\n", headers.get("Steward-Key")?, message.subject);
+        let mut content = content.to_vec();
+        let opened = key.open_in_place(Nonce::assume_unique_for_key([0; 12]), Aad::from(bound), &mut content).unwrap();
+        let end = opened.windows(2).position(|two| two == b"\n\n").map_or(1, |at| at + 2);
+        let (lines, body) = opened.split_at(if opened.starts_with(b"\n") { 1 } else { end });
+        let lines = String::from_utf8(lines.to_vec()).unwrap();
+        let body = match lines.contains("Steward-Encoding: zstd") {
+            true => zstd::stream::decode_all(body).unwrap(),
+            false => body.to_vec(),
+        };
+        Some(lines + &String::from_utf8(body).unwrap())
+    }
+
+    /// The public key for which others seal.
+    pub(super) fn seal_key(&self) -> String {
+        self.seal.public_key()
+    }
+
     /// Signs and publishes, with its own certificate.
     pub(super) async fn publish(&self, client: &Client, subject: &str, body: &Value) {
         let body = body.to_string();
@@ -113,6 +180,20 @@ impl Member {
     pub(super) fn public_key(&self) -> String {
         self.key.public_key()
     }
+}
+
+/// The bytes of a key in the text form of NATS.
+fn raw(text: &str) -> [u8; 32] {
+    let bytes = BASE32_NOPAD.decode(text.as_bytes()).unwrap();
+    let from = if text.starts_with('S') { 2 } else { 1 };
+    bytes[from..from + 32].try_into().unwrap()
+}
+
+fn message_key(shared: &[u8; 32], session: &[u8; 32], to: &[u8; 32], salt: &[u8; 24]) -> LessSafeKey {
+    let material = [&shared[..], session, to].concat();
+    let secret = blake3::derive_key("steward 2026-11-23 seal 1: the secret of a session", &material);
+    let key = blake3::keyed_hash(&secret, salt);
+    LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key.as_bytes()).unwrap())
 }
 
 /// Writes a file that nobody else may read.
