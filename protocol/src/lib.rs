@@ -41,6 +41,8 @@ mod outbox;
 
 mod sending;
 
+mod looking;
+
 mod progress;
 
 mod ending;

@@ -87,6 +87,10 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// minus a fifth).
 pub const LOOK_AFTER: Duration = Duration::from_secs(30);
 
+/// Looks ([`LOOK_AFTER`] each) after which a message that runs is asked for at the latest: it is after two of them, and then
+/// each time after twice as many, up to this (32 minutes).
+pub const RUNNING_LOOKS_MAX: u32 = 64;
+
 /// The first and the longest pause between attempts without limit, before jitter (plus or minus a fifth).
 pub const BACKOFF_START: Duration = Duration::from_secs(1);
 /// See [`BACKOFF_START`].

@@ -14,6 +14,7 @@ use crate::event::Queued;
 use crate::limits::{
     ABSENT_BYTES_MAX, ABSENT_MESSAGES_MAX, UNACKED_MESSAGES_START, WINDOW_BYTES_MAX, WINDOW_MESSAGES_MAX,
 };
+use crate::looking::Look;
 use crate::message::{Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outcome::State;
@@ -74,8 +75,8 @@ pub(crate) struct OutLane {
     pub(crate) cancel_on_load: BTreeSet<Seq>,
     /// This one goes out again when it has a receipt: what was said with it about those before it has changed.
     pub(crate) again: Option<Seq>,
-    /// The lane's first message when it was last looked after.
-    pub(crate) first_seen: Option<Seq>,
+    /// How the lane's first message was when it was last looked after.
+    pub(crate) looked: Option<Look>,
     /// Published, no receipt yet.
     pub(crate) unacked: usize,
     /// How many may be so.
@@ -98,7 +99,7 @@ impl OutLane {
             ended_behind: Seen::new(Seq(0), &[]),
             cancel_on_load: BTreeSet::new(),
             again: None,
-            first_seen: None,
+            looked: None,
             unacked: 0,
             unacked_max: UNACKED_MESSAGES_START,
             pace: Pace::default(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::ctx::Ctx;
 use crate::event::{Control, Hello, Occasion};
 use crate::limits::{PEERS_ADDRESSED_MAX, PEERS_INFO_BYTES_MAX, PEERS_MAX, PROBE_TIMEOUT, SUCCESSION_GRACE};
-use crate::message::{Body, Incarnation};
+use crate::message::{Body, Epoch, Incarnation};
 use crate::name::NodeName;
 use crate::planted::{Bug, planted};
 use crate::retry;
@@ -133,6 +133,12 @@ impl Peers {
             Session::Live(incarnation) => Some(incarnation),
             Session::None | Session::Probing(_) | Session::Verifying { .. } => None,
         }
+    }
+
+    /// Whether this process with this store is the one that we know.
+    pub(crate) fn is_known(&self, peer: usize, epoch: Epoch, incarnation: Incarnation) -> bool {
+        let row = &self.list[peer].row;
+        (row.epoch, row.incarnation) == (Some(epoch), Some(incarnation))
     }
 
     /// Something waits for this peer: asks who it is, unless that is under way.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::ctx::Ctx;
 use crate::event::{Control, Item};
 use crate::limits::WINDOW_MESSAGES_MAX;
-use crate::message::{Incarnation, Seq};
-use crate::outbox::Outbox;
+use crate::message::{Incarnation, Message, Seq};
+use crate::outbox::{Outbox, Outgoing};
 use crate::outcome::{Final, Outcome, State};
 use crate::planted::{Bug, planted};
 use crate::retry;
@@ -75,10 +75,8 @@ impl Outbox {
             Effect::Control { to: key.peer.clone(), incarnation: live, control, seal }
         } else {
             this.row.sent = this.row.sent.max(seq);
-            let message = &outgoing.message;
-            let (body, options, created) = (message.body.clone(), message.options.clone(), message.created);
             let to = live.filter(|_| key.kind.wants_ack());
-            Effect::Publish { lane: key, to, floor, item: Item { id, seq, prev, body, options, created } }
+            Effect::Publish { lane: key, to, floor, item: item(seq, prev, outgoing) }
         };
         let note = match (outgoing.cancel, outgoing.attempts) {
             (true, _) => Some("cancellation sent".to_owned()),
@@ -179,20 +177,6 @@ impl Outbox {
         }
     }
 
-    /// The first message of a lane is at its receiver and has not started since the last look: it goes out once more, with
-    /// what we know now of those before it. Answers whether there is one.
-    pub(crate) fn nudge(&mut self, lane: usize) -> bool {
-        let this = &mut self.lanes[lane];
-        let first = this.window.first_key_value().filter(|(_, first)| first.state == State::Stored);
-        let first = first.map(|(seq, _)| *seq);
-        let stuck = first.is_some() && this.first_seen == first;
-        this.first_seen = first;
-        if let Some(first) = first.filter(|_| stuck) {
-            this.send_again(first);
-        }
-        stuck
-    }
-
     /// The receiver has the message on disk, or runs it.
     pub(crate) fn acked(&mut self, lane: usize, seq: Seq, state: State, ctx: &mut Ctx) {
         let this = &mut self.lanes[lane];
@@ -220,4 +204,10 @@ impl Outbox {
             self.write_progress_of(lane, seq, ctx);
         }
     }
+}
+
+/// The message as it goes on the wire.
+pub(crate) fn item(seq: Seq, prev: Seq, outgoing: &Outgoing) -> Item {
+    let Message { id, body, options, created, .. } = outgoing.message.clone();
+    Item { id, seq, prev, body, options, created }
 }

@@ -233,10 +233,13 @@ impl World {
         let Some(copy) = self.hosts[host].before_start.take().filter(|copy| self.is_noticeable(host, copy)) else {
             return false;
         };
+        // The model gives up what is not in this copy: no later one may bring it back.
+        self.hosts[host].copies.retain(|other| other.tables.commits <= copy.tables.commits);
         self.crash(host, "its store is the one from before it began");
         self.put_in_place(host, copy);
         self.comes_back(host);
         for other in (0..self.hosts.len()).filter(|other| *other != host) {
+            self.shaken = true;
             self.crash(other, "dies with another one");
             self.comes_back(other);
         }

@@ -58,10 +58,15 @@ impl Plan {
 }
 
 impl World {
+    /// Whether no fault may strike the machines with this name, and none has that strikes everybody.
+    fn is_calm(&self, name: usize) -> bool {
+        !self.shaken && self.plan.is_calm(name)
+    }
+
     fn calm_key(&self, number: usize) -> Option<CalmKey> {
         let message = &self.plan.messages[number];
         let from = self.plan.hosts[message.host].name;
-        let calm = self.plan.is_calm(from) && self.plan.is_calm(message.to);
+        let calm = self.is_calm(from) && self.is_calm(message.to);
         calm.then_some((message.host, message.to, message.kind, message.method))
     }
 
@@ -116,6 +121,9 @@ impl World {
 
     /// A message that was taken back does not wait for its turn, and its method not for its own end.
     pub(crate) fn check_taken_back(&mut self, number: usize, at: u64) {
+        if self.shaken && self.now < self.plan.faults_until + TAKEN_BACK_MS {
+            return;
+        }
         let story = &self.model.stories[number];
         if !self.model.is_final(number) && !story.forfeited && story.taken_back == Some(at) {
             self.fail("taken back", format!("#{number} is not final, and was taken back at {at} ms"));
@@ -129,7 +137,7 @@ impl World {
         let settled = self.plan.faults_until + WALL_RECHECK.as_millis() as u64 + LATE_MS;
         for host in 0..self.hosts.len() {
             let machine = &self.hosts[host];
-            if machine.process.is_none() || (self.now < settled && !self.plan.is_calm(machine.name)) {
+            if machine.process.is_none() || (self.now < settled && !self.is_calm(machine.name)) {
                 continue;
             }
             let latest = Wall(machine.wall(self.now).0 - LATE_MS);
@@ -145,7 +153,7 @@ impl World {
     }
 
     pub(crate) fn check_due(&mut self, number: usize) {
-        if !self.model.is_final(number) && !self.model.stories[number].forfeited {
+        if !self.shaken && !self.model.is_final(number) && !self.model.stories[number].forfeited {
             self.fail("a lane waits for another", format!("#{number} is not final, and nothing stands in its way"));
         }
     }

@@ -153,6 +153,8 @@ pub(crate) struct World {
     pub(crate) trace: RefCell<Trace>,
     pub(crate) wrong: Option<Wrong>,
     pub(crate) calm_lanes: CalmLanes,
+    /// Whether a fault has struck that strikes everybody: nobody is without trouble from then on.
+    pub(crate) shaken: bool,
     /// Messages that nobody has sent yet, in groups.
     pub(crate) offers_left: usize,
     /// When the simulation ends, once everything is final.
@@ -192,6 +194,7 @@ impl World {
             trace: RefCell::new(Trace::new(keep)),
             wrong: None,
             calm_lanes: CalmLanes::default(),
+            shaken: false,
             offers_left: 0,
             ends_at: None,
             plan,

@@ -17,6 +17,10 @@ const SEEDS: &[(u64, &str)] = &[
     (5_041_176, "the model's: a message that was over for one store ran again, and was looked for behind itself"),
     (5_052_291, "the model's: a cancellation was lost three times, and its next attempt was a minute away"),
     (12_009_253, "the model's: what may run again went to a new store, and the end at the lost one came after all"),
+    (
+        14_016_963,
+        "its sender's store is an old copy: told late that a message ran, it waited for an end that was told before",
+    ),
 ];
 
 #[test]

@@ -47,14 +47,12 @@ impl Node {
         }
     }
 
-    /// Lanes whose first message is at the peer and does not start: it may wait for one that we have closed.
+    /// Looks after the lanes whose first message is at the peer: it may wait there for one that we have closed.
     fn nudge(&mut self, peer: usize) {
-        if self.peers.live(peer).is_none() {
-            return;
-        }
+        let Some(live) = self.peers.live(peer) else { return };
         let lanes: Vec<usize> = self.outbox.owing.get(&peer).into_iter().flatten().copied().collect();
         for lane in lanes {
-            if self.outbox.nudge(lane) {
+            if self.outbox.nudge(lane, live, &mut self.ctx) {
                 self.pump(lane);
             }
         }

@@ -22,10 +22,11 @@ impl Node {
         // A store that is an old copy may not know the node any more that still owes it a result.
         let Some(peer) = self.peers.get(&from) else { return };
         self.peers.heard(peer, epoch, incarnation, commits, &mut self.ctx);
+        let is_known = self.peers.is_known(peer, epoch, incarnation);
         let writes_before = self.ctx.step.writes.len();
         let (mut confirm, mut touched) = (Vec::new(), Vec::new());
         for (ticket, receipt) in receipts {
-            if let Some((lane, over)) = self.receipt(peer, (incarnation, ticket), receipt) {
+            if let Some((lane, over)) = self.receipt(peer, is_known, (incarnation, ticket), receipt) {
                 if over && ticket != Ticket(0) {
                     confirm.push(ticket);
                 }
@@ -47,8 +48,8 @@ impl Node {
     }
 
     /// Answers with the message's lane, and whether the receiver can forget the message; none where it is not known
-    /// whether the message is still open.
-    fn receipt(&mut self, peer: usize, told: Told, receipt: Receipt) -> Option<(Option<usize>, bool)> {
+    /// whether the message is still open. `is_known`: from the process that we know.
+    fn receipt(&mut self, peer: usize, is_known: bool, told: Told, receipt: Receipt) -> Option<(Option<usize>, bool)> {
         let oldest = || self.outbox.index.values().next().copied().filter(|_| planted(Bug::ReceiptForAnother));
         let Some((lane, seq)) = oldest().or_else(|| self.outbox.index.get(&receipt.id).copied()) else {
             // Not open in any window: it has ended, unless a part of our lanes is on disk only.
@@ -58,6 +59,8 @@ impl Node {
             return None;
         }
         match receipt.progress {
+            // What another process had may be gone with its store, and one that is newer says it again when it is asked.
+            Progress::Stored | Progress::Running if !is_known => return None,
             Progress::Stored => self.outbox.acked(lane, seq, State::Stored, &mut self.ctx),
             Progress::Running => self.outbox.acked(lane, seq, State::Running, &mut self.ctx),
             Progress::Final(outcome) => {

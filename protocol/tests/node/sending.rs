@@ -6,7 +6,7 @@ use protocol::event::{Event, Hello, Occasion};
 use protocol::limits::PEERS_MAX;
 use protocol::message::{Epoch, Incarnation, MessageId, Options};
 use protocol::name::NodeName;
-use protocol::outcome::{Final, Progress, Stream};
+use protocol::outcome::{Final, Outcome, Progress, Stream};
 use protocol::step::Effect;
 
 use crate::harness::{PROCESS, Rig, STORE, other, with_output};
@@ -133,4 +133,50 @@ fn made_up_names_leave_room_for_those_that_something_is_sent_to() {
     assert!(!rig.effects.iter().any(rejected), "{:?}", rig.effects);
     rig.answer_probe(STORE, PROCESS);
     assert_eq!(rig.published(), [1]);
+}
+
+/// Of what goes out again to a new store, the lost one may have told before; that it had it says nothing any more.
+#[test]
+fn what_a_lost_store_has_told_does_not_count_for_the_new_one() {
+    let mut rig = Rig::new();
+    rig.submit(1, Options { rerun: true, ..Options::default() });
+    rig.answer_probe(STORE, PROCESS);
+    rig.told(STORE, PROCESS, vec![(5, 1, Progress::Stored)]);
+    comes_back(&mut rig);
+    for late in [Progress::Stored, Progress::Running] {
+        rig.clear();
+        rig.told(STORE, PROCESS, vec![(5, 1, late)]);
+        rig.answer_probe(NEW_STORE, NEW_PROCESS);
+        assert_eq!(rig.published(), [1], "it is still to be sent");
+    }
+    rig.clear();
+    rig.told(NEW_STORE, NEW_PROCESS, vec![(1, 1, Progress::Stored)]);
+    rig.announce(NEW_STORE, NEW_PROCESS, Occasion::Up);
+    assert_eq!(rig.published(), []);
+}
+
+/// A sender's store that is an older copy may be told that a message runs whose end was told before; so what runs is asked
+/// for, more and more rarely, until its end is known. (Seed 14016963)
+#[test]
+fn what_runs_is_asked_for_now_and_then() {
+    let mut rig = Rig::new();
+    rig.submit(1, Options::default());
+    rig.answer_probe(STORE, PROCESS);
+    rig.clear();
+    let mut pass = |minutes: u64| {
+        for _ in 0..minutes * 6 {
+            rig.told(STORE, PROCESS, vec![(5, 1, Progress::Running)]);
+            rig.pass(Duration::from_secs(10));
+        }
+        let asked = rig.published().len();
+        rig.clear();
+        asked
+    };
+    assert_eq!([pass(4), pass(60), pass(600)], [2, 4, 19]);
+    let closed = Outcome::bare(Final::Interrupted, Some("closed here before"), rig.wall());
+    rig.told(STORE, PROCESS, vec![(0, 1, Progress::Final(closed))]);
+    assert_eq!(rig.results()[0].1.state, Final::Interrupted);
+    rig.clear();
+    rig.pass(Duration::from_secs(7200));
+    assert_eq!(rig.published(), []);
 }
