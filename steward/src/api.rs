@@ -38,6 +38,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use protocol::message::MessageId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -49,7 +50,7 @@ use crate::intake::{Fault, Intake, IntakeError};
 use crate::processes::Processes;
 use crate::security::rules::Rules;
 use crate::supervise::{ControlError, Supervisor};
-use crate::view::NodeView;
+use crate::view::{MessageView, NodeView};
 
 /// The largest request body, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -130,11 +131,34 @@ struct Inner {
     engine: EngineHandle,
     supervisor: Supervisor,
     processes: Processes,
+    link: LinkBoard,
     rules: Rules,
     dir: PathBuf,
     blobs: Blobs,
     info: Arc<dyn Fn() -> InfoView + Send + Sync>,
     bodies_kib: Semaphore,
+}
+
+impl Inner {
+    /// One message, with all that is known of why it waits.
+    async fn message(&self, id: MessageId) -> Result<MessageView, ApiError> {
+        let mut view = self.engine.ask(|reply| Input::Show(id, reply)).await?;
+        self.explain(&mut view);
+        Ok(view)
+    }
+
+    /// Adds to a message that has not left what the broker says about it, which nobody but the link knows.
+    fn explain(&self, view: &mut MessageView) {
+        let me = self.intake.defaults().from.as_str();
+        if view.finished_at.is_some() || view.from_node != me || !matches!(view.state.as_str(), "queued" | "sent") {
+            return;
+        }
+        let denials = self.link.denials();
+        if let Some(denied) = denials.of_lane(me, &view.to_node, &view.command_or_event, &view.method) {
+            let advice = denied.advice();
+            view.reason = Some(view.reason.take().map_or(advice.clone(), |reason| format!("{reason}; {advice}")));
+        }
+    }
 }
 
 impl Api {
@@ -150,8 +174,8 @@ impl Api {
     fn router(self) -> Router {
         let Self { intake, engine, supervisor, link, rules, dir, info } = self;
         let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
-        let processes = Processes::new(engine.clone(), supervisor.clone(), link, rules.clone());
-        let shared = Inner { intake, engine, supervisor, processes, rules, dir, blobs, info, bodies_kib };
+        let processes = Processes::new(engine.clone(), supervisor.clone(), link.clone(), rules.clone());
+        let shared = Inner { intake, engine, supervisor, processes, link, rules, dir, blobs, info, bodies_kib };
         Router::new()
             .route("/v1/messages", get(messages::list).post(messages::send))
             .route("/v1/messages/{id}", get(messages::show))

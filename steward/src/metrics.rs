@@ -85,6 +85,8 @@ pub(crate) struct Sample {
     pub(crate) link_state: &'static str,
     /// What the link counts: the name's middle part (`connects` of `steward_link_connects_total`), and the count.
     pub(crate) link: Vec<(&'static str, u64)>,
+    /// Subjects that the broker does not permit now.
+    pub(crate) denied_subjects: u64,
     /// What was not believed, by reason.
     pub(crate) refusals: Vec<(&'static str, u64)>,
     /// Outgoing messages that are not final.
@@ -125,6 +127,7 @@ impl Sample {
             ("bulk_dropped", counts.bulk_dropped.get()),
             ("slow_consumer", counts.slow_consumer.get()),
             ("server_errors", counts.server_errors.get()),
+            ("denied", counts.denied.get()),
             ("echoes_missed", counts.echoes_missed.get()),
         ];
         self.refusals = counts.refusals.all();

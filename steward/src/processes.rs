@@ -3,7 +3,7 @@
 //!
 //! It never decides who may ask, only what can be done at all.
 
-use crate::broker::LinkBoard;
+use crate::broker::{Action, Denied, LinkBoard};
 use crate::engine::{EngineError, EngineHandle, Input};
 use crate::security::rules::{self, Rules, RulesView};
 use crate::supervise::{ControlError, Supervisor, Whence};
@@ -11,6 +11,9 @@ use crate::view::ProcessView;
 
 /// What nothing works without. It has a thread of its own, which no supervisor owns.
 const ENGINE: &str = "engine";
+
+/// How a lane or a subject is that the broker does not permit.
+const DENIED: &str = "denied";
 
 /// The way to them. Clones are the same.
 #[derive(Debug, Clone)]
@@ -27,10 +30,13 @@ impl Processes {
         Self { engine, supervisor, link, rules }
     }
 
-    /// All of them: lanes first, then the link, the rules, the engine, and tasks in the order of their start.
+    /// All of them: lanes first, then the link and what is denied on it, the rules, the engine, and tasks in the order of their start.
     pub(crate) async fn list(&self) -> Result<Vec<ProcessView>, EngineError> {
         let mut all = self.engine.ask(Input::Lanes).await?;
         all.push(self.link.process());
+        for denied in self.link.denials().all() {
+            show(&denied, &mut all);
+        }
         all.push(rules(self.rules.view(), self.rules.refused()));
         all.push(engine());
         all.extend(self.supervisor.list());
@@ -71,6 +77,21 @@ impl Processes {
             ControlError::Refused(why)
         })
     }
+}
+
+/// What the broker does not permit: in the line of the lane that it keeps waiting, or in one of its own.
+fn show(denied: &Denied, all: &mut Vec<ProcessView>) {
+    let advice = format!("{}; so said {} times", denied.advice(), denied.times);
+    let is_lane = |process: &&mut ProcessView| process.kind == "out" && process.name == denied.subject;
+    if denied.action == Action::Publish
+        && let Some(lane) = all.iter_mut().find(is_lane)
+    {
+        lane.state = DENIED.to_owned();
+        lane.note = Some(lane.note.take().map_or(advice.clone(), |note| format!("{advice}; {note}")));
+        return;
+    }
+    let (kind, name, state) = ("subject".to_owned(), denied.subject.clone(), DENIED.to_owned());
+    all.push(ProcessView { kind, name, state, messages: 0, restarts: 0, note: Some(advice) });
 }
 
 /// What is accepted here. It does nothing by itself, but whoever looks how a node is wants to see that it follows its

@@ -117,7 +117,7 @@ pub(crate) struct StandingView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ProcessView {
-    /// `out` or `in` for a lane, `link` for the way to the broker, `task` for a supervised task.
+    /// `out` or `in` for a lane, `link` for the way to the broker, `subject` for one that the broker does not permit, `task` for a supervised task.
     pub(crate) kind: String,
     /// The lane (`ship1.CommandACK.ShellCommand`) or the task's name.
     pub(crate) name: String,

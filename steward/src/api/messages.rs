@@ -99,7 +99,9 @@ pub(super) async fn list(
         since_ms: query.since.as_deref().map(since).transpose()?,
         limit: query.limit.unwrap_or(LIST_DEFAULT).min(LIST_MAX),
     };
-    Ok(Json(api.engine.ask(|reply| Input::List(filter, reply)).await?))
+    let mut views = api.engine.ask(|reply| Input::List(filter, reply)).await?;
+    views.iter_mut().for_each(|view| api.explain(view));
+    Ok(Json(views))
 }
 
 fn states() -> Vec<&'static str> {
@@ -137,7 +139,7 @@ fn id(text: &str) -> Result<MessageId, ApiError> {
 /// `GET /v1/messages/{id}`: with history and the beginning of the output.
 pub(super) async fn show(State(api): State<Shared>, Path(text): Path<String>) -> Result<Json<MessageView>, ApiError> {
     let id = id(&text)?;
-    let mut view = api.engine.ask(|reply| Input::Show(id, reply)).await?;
+    let mut view = api.message(id).await?;
     if view.stdout.is_none() && view.stdout_bytes > 0 {
         view.stdout = beginning(&api, id, Stream::Stdout).await;
     }
@@ -213,7 +215,7 @@ pub(super) async fn events(State(api): State<Shared>, Path(text): Path<String>) 
     let id = id(&text)?;
     // First the ear, then the eye: no change is missed between the two.
     let reports = api.engine.reports.subscribe();
-    let view = api.engine.ask(|reply| Input::Show(id, reply)).await?;
+    let view = api.message(id).await?;
     let follow = Follow { api, id, reports, last: None, next: Some(view) };
     let lines = stream::unfold(follow, |mut follow| async move {
         let line = follow.line().await?;
@@ -242,7 +244,7 @@ impl Follow {
                 Some(view) => view,
                 None => {
                     self.change().await?;
-                    self.api.engine.ask(|reply| Input::Show(self.id, reply)).await.ok()?
+                    self.api.message(self.id).await.ok()?
                 }
             };
             if self.last.as_ref() != Some(&view) {

@@ -33,6 +33,8 @@ pub(crate) struct Counters {
     pub(crate) slow_consumer: Count,
     /// Errors that the server reported (permissions and the like).
     pub(crate) server_errors: Count,
+    /// Publishes and subscriptions that the server did not permit.
+    pub(crate) denied: Count,
     /// Echoes that did not come back in time.
     pub(crate) echoes_missed: Count,
     /// What arrived and was not believed, by reason; it is counted as refused, too.

@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     Signal(oneshot::Sender<()>),
     /// NACK messages were published before it.
     HandedOver(Vec<(Lane, Vec<Seq>)>),
+    /// Something was published before it to a subject that was denied earlier, with this mark.
+    Passed(String, u64),
 }
 
 /// The echoes of one process that are on their way.

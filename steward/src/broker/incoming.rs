@@ -251,6 +251,7 @@ impl Broker {
                 for purpose in self.0.echoes.take(mark) {
                     match purpose {
                         Purpose::Signal(back) => drop(back.send(())),
+                        Purpose::Passed(subject, mark) => self.0.board.denials().passed(&subject, mark),
                         Purpose::HandedOver(lanes) => {
                             let told = |(lane, seqs)| Event::HandedOver { lane, seqs };
                             events.extend(lanes.into_iter().map(told));

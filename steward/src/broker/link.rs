@@ -1,12 +1,14 @@
 //! The connection: made for ever, believed only when an echo has come back, and rebuilt when it is open and dead.
 
+mod signs;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::connection::State;
-use async_nats::{Client, ClientError, Event as NatsEvent, Server, ServerError};
 use protocol::Event;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +17,7 @@ use super::echo::Purpose;
 use super::name_check::{self, NameCheck};
 use super::state::LinkState;
 use super::{Broker, CALL, Line};
+use signs::{Sign, tell_failures};
 
 /// How often the link is tried while nothing else is said about it.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -53,21 +56,14 @@ const QUEUED_MAX: usize = 2048;
 /// Reasons of one outage that are logged; a new one beyond them is not.
 const REASONS_MAX: usize = 8;
 
-/// What the client's callback tells the link's task.
-#[derive(Debug)]
-enum Sign {
-    Connected,
-    Disconnected,
-    /// An attempt to connect failed, in the client's words.
-    Failed(String),
-}
-
 /// Why a connection is left.
 enum Left {
     /// It is gone; the client makes a new one.
     Lost,
     /// It is open and dead.
     Dead,
+    /// It works, and is made anew for the sake of what the broker denied on it.
+    Denied,
 }
 
 /// What is known of the outage that goes on.
@@ -157,63 +153,6 @@ impl Broker {
         Ok(options.connect(self.0.servers.clone()).await?)
     }
 
-    fn sign(&self, event: NatsEvent, signs: &mpsc::Sender<Sign>) {
-        let counters = &self.0.counters;
-        let sign = match event {
-            NatsEvent::Connected => {
-                counters.connects.one();
-                Sign::Connected
-            }
-            NatsEvent::Disconnected | NatsEvent::Closed => Sign::Disconnected,
-            NatsEvent::ClientError(error) => match failure(&error) {
-                Some(failure) => failure,
-                None => return,
-            },
-            NatsEvent::SlowConsumer(_) => {
-                self.lost(1);
-                return;
-            }
-            NatsEvent::ServerError(error) => {
-                self.server_error(&error);
-                return;
-            }
-            NatsEvent::LameDuckMode | NatsEvent::Draining => return,
-        };
-        if signs.try_send(sign).is_err() {
-            tracing::trace!("a sign of the connection was dropped; its state is looked at, too");
-        }
-    }
-
-    /// The server complains. What it says as it hangs up is told with the outage that follows.
-    fn server_error(&self, error: &ServerError) {
-        self.0.counters.server_errors.one();
-        let error = error.to_string();
-        if let Some(state) = LinkState::of_refusal(&error) {
-            self.0.board.fails(state, &error);
-            return;
-        }
-        let Some(what) = not_permitted(&error) else {
-            if self.0.noise.worth_a_line("server error", &error) {
-                tracing::error!(error, "the broker reports an error");
-            }
-            return;
-        };
-        let note = match self.is_up() {
-            false => self.0.board.fails(LinkState::Forbidden, &error).1,
-            true => {
-                let note = format!(
-                    "the broker does not permit this node to {what}, and drops it; its role there has to permit that, \
-                     or the message is for somebody else to send"
-                );
-                self.0.board.warns(note.clone());
-                note
-            }
-        };
-        if self.0.noise.worth_a_line("not permitted", about(&error)) {
-            tracing::error!(error, "{note}");
-        }
-    }
-
     /// Notes why there is no link, and logs each reason of an outage once.
     fn tell(&self, outage: &mut Outage, state: LinkState, why: &str) {
         let (state, note) = self.0.board.fails(state, why);
@@ -265,6 +204,7 @@ impl Broker {
             };
             match left {
                 // The server may have said why.
+                Left::Denied => drop(tokio::time::timeout(CALL, client.force_reconnect()).await),
                 Left::Lost if self.0.board.view().state.needs_somebody() => {}
                 Left::Lost => self.tell(&mut outage, LinkState::Unreachable, "the connection was lost"),
                 Left::Dead => {
@@ -367,6 +307,10 @@ impl Broker {
             if client.connection_state() != State::Connected || connects(client) != connects_before {
                 return Left::Lost;
             }
+            if self.0.board.denials().wants_new_connection() {
+                tracing::debug!("the connection is made anew, so that subscriptions that were denied are tried again");
+                return Left::Denied;
+            }
             if !self.echo_in_time().await {
                 return if client.connection_state() == State::Connected { Left::Dead } else { Left::Lost };
             }
@@ -421,41 +365,6 @@ impl Broker {
     }
 }
 
-/// Tells what was wrong with the last attempt at each server; first what somebody has to mend.
-fn tell_failures(servers: &[Server], signs: &mpsc::Sender<Sign>) {
-    let failures = servers.iter().filter_map(|server| server.last_error.as_deref());
-    let worst = failures.max_by_key(|why| LinkState::of_failure(why).needs_somebody());
-    if let Some(why) = worst
-        && signs.try_send(Sign::Failed(why.to_owned())).is_err()
-    {
-        tracing::trace!("why the last attempt failed is not told; the next one fails as well");
-    }
-}
-
-/// What the client says of a failed attempt beside that: only its kind, so only what is said nowhere else is of use.
-fn failure(error: &ClientError) -> Option<Sign> {
-    match error {
-        ClientError::Other(kind) if kind.contains("DNS") => {
-            Some(Sign::Failed("the host name in the address can't be resolved".to_owned()))
-        }
-        ClientError::Other(_) | ClientError::MaxReconnects | ClientError::ServerNotInPool => None,
-    }
-}
-
-/// What the server did not permit: `publish to "x"`.
-fn not_permitted(error: &str) -> Option<String> {
-    let (_, what) = error.split_once("Permissions Violation for ")?;
-    let what: String = what.chars().filter(|c| !c.is_control()).take(200).collect();
-    Some(what.replacen("Publish to", "publish to", 1).replacen("Subscription to", "subscribe to", 1))
-}
-
-/// The first two parts of the subject that an error is about, which keep the same where the rest is a number.
-fn about(error: &str) -> &str {
-    let subject = error.split('"').nth(1).unwrap_or(error);
-    let end = subject.match_indices('.').nth(1).map_or(subject.len(), |(at, _)| at);
-    &subject[..end]
-}
-
 fn connects(client: &Client) -> u64 {
     let statistics: Arc<async_nats::Statistics> = client.statistics();
     statistics.connects.load(Ordering::Acquire)
@@ -491,15 +400,5 @@ mod tests {
             different.insert(pause(100, seed, PAUSE_MAX));
         }
         assert!(different.len() > 50);
-    }
-
-    #[test]
-    fn what_the_server_does_not_permit_is_told_in_words() {
-        let error = "nats: Permissions Violation for Publish to \"ship2.CommandACK.ShellCommand\"";
-        assert_eq!(not_permitted(error).as_deref(), Some("publish to \"ship2.CommandACK.ShellCommand\""));
-        assert_eq!(about(error), "ship2.CommandACK");
-        assert_eq!(about("Permissions Violation for Subscription to \"ship1.>\""), "ship1.>");
-        assert_eq!(not_permitted("Slow Consumer"), None);
-        assert_eq!(about(""), "");
     }
 }

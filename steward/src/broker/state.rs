@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::denied::Denials;
 use crate::view::ProcessView;
 
 /// Characters of what somebody else said that are shown.
@@ -192,7 +193,13 @@ impl LinkState {
 
 /// How the link is now. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LinkBoard(Arc<Mutex<LinkView>>);
+pub(crate) struct LinkBoard(Arc<Board>);
+
+#[derive(Debug, Default)]
+struct Board {
+    view: Mutex<LinkView>,
+    denials: Denials,
+}
 
 /// What there is to say of the link.
 #[derive(Debug, Clone, Default)]
@@ -211,9 +218,20 @@ impl LinkBoard {
         self.lock().clone()
     }
 
+    /// What the broker does not permit.
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.0.denials
+    }
+
     /// As `ps` shows it.
     pub(crate) fn process(&self) -> ProcessView {
         let LinkView { state, note, ups } = self.view();
+        let denied = self.denials().all();
+        let denied = denied.first().map(|first| match denied.len() - 1 {
+            0 => first.advice(),
+            more => format!("{}; and {more} more, each in a line of its own", first.advice()),
+        });
+        let note = note.or(denied);
         ProcessView {
             kind: "link".to_owned(),
             name: "broker".to_owned(),
@@ -256,13 +274,8 @@ impl LinkBoard {
         (view.state, view.note.clone().unwrap_or_default())
     }
 
-    /// It works, but not for everything.
-    pub(super) fn warns(&self, note: String) {
-        self.lock().note = Some(note);
-    }
-
     fn lock(&self) -> MutexGuard<'_, LinkView> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Class, Here, Metrics, Sample, Tally};
 type Labels = Vec<(&'static str, String)>;
 
 /// What the link counts: the middle part of the name, and the help.
-const LINK: [(&str, &str); 14] = [
+const LINK: [(&str, &str); 15] = [
     ("connects", "Connections to the broker that were made"),
     ("published", "Publishes that were handed to the broker's client"),
     ("published_items", "Messages and receipts in what was published"),
@@ -29,6 +29,7 @@ const LINK: [(&str, &str); 14] = [
     ("bulk_dropped", "Pieces of outputs that were not sent because too many waited; they are asked for again"),
     ("slow_consumer", "Messages that arrived and were lost because this node was too slow"),
     ("server_errors", "Errors that the broker reported"),
+    ("denied", "Publishes and subscriptions that the broker did not permit"),
     ("echoes_missed", "Echoes to ourselves that did not come back in time"),
 ];
 
@@ -123,6 +124,7 @@ fn outside(page: &mut Page, tally: &Tally, sample: &Sample) {
     page.counter("name_conflicts", "Two processes with one name were seen", tally.conflicts);
     page.counter("stores_lost", "Another node came back without what its store had held", tally.stores_lost);
     page.gauge("link_up", "Whether the broker can be reached", u64::from(sample.link_up));
+    page.gauge("link_denied_subjects", "Subjects that the broker does not permit now", sample.denied_subjects);
     let state = [(vec![("state", sample.link_state.to_owned())], 1)];
     page.gauges("link_state", "How the link is, in one word; 1 for the state that it is in", state.into_iter());
     for (name, help) in LINK {

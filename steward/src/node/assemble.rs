@@ -237,6 +237,7 @@ fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> Sample + S
         let (queues, told) = (stats.queues(), troubles.counts());
         Sample {
             link_state: link.view().state.as_str(),
+            denied_subjects: link.denials().all().len() as u64,
             outbox_open: queues.outbox,
             inbox_open: queues.inbox,
             inbox_stored: stats.waiting(),

@@ -14,6 +14,7 @@ mod broker_trouble;
 mod command_line;
 mod delivery;
 mod demo;
+mod denied;
 mod disk;
 mod enrolment;
 mod fleet_broker;

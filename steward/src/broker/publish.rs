@@ -1,0 +1,135 @@
+//! The one way out: a publish gets its room in the window, is sealed and signed, and goes into the client's queue. Whether it
+//! gets any further nobody says; an echo behind it does, where that matters.
+
+use async_nats::Client;
+use tokio::sync::oneshot;
+
+use super::echo::Purpose;
+use super::{Broker, CALL, Window, batch, wire};
+use crate::security::sealing::Policy;
+use crate::security::trust::{Trust, Unsealable};
+
+impl Broker {
+    /// Publishes once the window has room, with an echo behind it where one is due.
+    pub(super) async fn send(&self, outgoing: batch::Outgoing, window: &mut Window) -> Sent {
+        let bytes = outgoing.cost() + self.trust().overhead_bytes(outgoing.introduces);
+        let now = || self.0.clock.elapsed();
+        if !window.room(bytes, now).await {
+            self.0.stuck.notify_one();
+            return Sent::LinkDown;
+        }
+        if !self.is_up() {
+            return Sent::LinkDown;
+        }
+        match self.publish(outgoing).await {
+            Ok(()) => {}
+            Err(PublishFailed::Unsealable(why)) => {
+                self.ask_for_key(&why).await;
+                return Sent::NotSealed;
+            }
+            Err(PublishFailed::Late | PublishFailed::Refused(_)) => return Sent::LinkDown,
+        }
+        if window.sent(bytes) {
+            let (signal, back) = oneshot::channel();
+            window.mark(back, now());
+            if !self.echo(Purpose::Signal(signal)).await {
+                return Sent::LinkDown;
+            }
+        }
+        Sent::Yes
+    }
+
+    /// Has a node show its certificate, so that what could not be sealed for it can be when it is sent again.
+    async fn ask_for_key(&self, why: &Unsealable) {
+        let Unsealable::NoKey(to) = why else { return };
+        if self.0.noise.worth_a_line("seal", to.as_str()) {
+            tracing::warn!(node = %to, %why, "something is not sent (further times this minute are only counted)");
+            self.mistaken(to).await;
+        }
+    }
+
+    /// Sends an echo on its way.
+    pub(super) async fn echo(&self, purpose: Purpose) -> bool {
+        let subject = wire::subject::echo(self.me(), &self.0.echoes.expect(purpose));
+        self.queue(batch::Outgoing::plain(subject, None, bytes::Bytes::new(), false)).await.is_ok()
+    }
+
+    /// Gives a publish to the client, connected or not. An error: it is not even queued. Behind one that was not permitted
+    /// before goes an echo, because the broker says nothing of one that is.
+    pub(super) async fn publish(&self, outgoing: batch::Outgoing) -> Result<(), PublishFailed> {
+        let denied = self.0.board.denials().mark(&outgoing.subject).map(|mark| (outgoing.subject.clone(), mark));
+        self.queue(outgoing).await?;
+        if let Some((subject, mark)) = denied {
+            self.echo(Purpose::Passed(subject, mark)).await;
+        }
+        Ok(())
+    }
+
+    async fn queue(&self, outgoing: batch::Outgoing) -> Result<(), PublishFailed> {
+        let client = self.client().ok_or(PublishFailed::Late)?;
+        let published = publish(&client, self.trust(), &self.0.config.seal, outgoing).await;
+        published.inspect_err(|error| self.publish_failed(error))
+    }
+
+    fn publish_failed(&self, error: &PublishFailed) {
+        match error {
+            PublishFailed::Late => self.0.stuck.notify_one(),
+            PublishFailed::Refused(why) => {
+                if self.0.noise.worth_a_line("publish", "") {
+                    tracing::error!(%why, "a publish was refused by the client");
+                }
+            }
+            // It waits for its key, and whoever sends it says so.
+            PublishFailed::Unsealable(_) => {}
+        }
+    }
+}
+
+/// Why a publish did not reach the client's queue.
+pub(super) enum PublishFailed {
+    /// The queue has been full for too long.
+    Late,
+    /// The client will not take it.
+    Refused(String),
+    /// It has to be sealed, and can't be.
+    Unsealable(Unsealable),
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It is in the client's queue.
+    Yes,
+    /// It was not sent, and the link is down or stuck.
+    LinkDown,
+    /// It was not sent, because it can't be sealed yet.
+    NotSealed,
+}
+
+/// The one way out: nothing leaves unsigned where this node signs, and nothing plain that is to be sealed.
+pub(super) async fn publish(
+    client: &Client,
+    trust: &Trust,
+    policy: &Policy,
+    outgoing: batch::Outgoing,
+) -> Result<(), PublishFailed> {
+    let batch::Outgoing { subject, reply, mut headers, mut body, introduces, to, seal } = outgoing;
+    let now = crate::clock::wall();
+    if let Some(to) = to.filter(|to| seal || policy.covers(to)) {
+        let sealed = trust.seal(&to, now, &subject, headers.as_ref(), &body).map_err(PublishFailed::Unsealable)?;
+        (headers, body) = (Some(sealed.0), sealed.1);
+    }
+    let headers = trust.sign(now, &subject, headers, &body, introduces);
+    let call = async {
+        match (reply, headers) {
+            (Some(reply), Some(headers)) => client.publish_with_reply_and_headers(subject, reply, headers, body).await,
+            (Some(reply), None) => client.publish_with_reply(subject, reply, body).await,
+            (None, Some(headers)) => client.publish_with_headers(subject, headers, body).await,
+            (None, None) => client.publish(subject, body).await,
+        }
+    };
+    match tokio::time::timeout(CALL, call).await {
+        Ok(result) => result.map_err(|error| PublishFailed::Refused(error.to_string())),
+        Err(_) => Err(PublishFailed::Late),
+    }
+}
