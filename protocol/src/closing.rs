@@ -1,22 +1,57 @@
 //! What a receiver keeps of senders whose store it may never hear of again, and of messages that never came: room is
 //! limited, and what is closed stays closed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ctx::Ctx;
-use crate::event::{Facts, Ticket};
-use crate::inbox::{InKey, Inbox, Incoming, forgotten};
-use crate::limits::{EPOCHS_PER_SENDER_MAX, INBOX_LANE_MESSAGES_MAX, INBOX_LANES_MAX, INBOX_LANES_PER_SENDER_MAX};
+use crate::event::{Facts, Item, Ticket};
+use crate::inbox::{InKey, Inbox, Incoming};
+use crate::limits::{
+    EPOCHS_PER_SENDER_MAX, FORGOTTEN_EPOCHS_MAX, FORGOTTEN_EPOCHS_PER_SENDER_MAX, INBOX_LANE_MESSAGES_MAX,
+    INBOX_LANES_MAX, INBOX_LANES_PER_SENDER_MAX,
+};
 use crate::message::{Body, Epoch, Message, MessageId, Options, Seq};
 use crate::name::{Lane, NodeName};
-use crate::outcome::{Final, Outcome};
+use crate::outcome::{Final, Outcome, Progress, Receipt};
 use crate::seen::Seen;
 use crate::step::{Effect, InState, InboxRow, Report, Write};
 
+/// Stores of senders that were forgotten for lack of room since this process began. What came from them may have run, and
+/// may be played again by whoever has recorded it. It need not be durable: everything was addressed to this process.
+#[derive(Debug, Default)]
+pub(crate) struct ForgottenEpochs(BTreeSet<(NodeName, Epoch)>);
+
+impl ForgottenEpochs {
+    fn contains(&self, from: &NodeName, epoch: Epoch) -> bool {
+        self.0.contains(&(from.clone(), epoch))
+    }
+
+    /// Whether one more of this sender can be remembered.
+    fn has_room(&self, from: &NodeName) -> bool {
+        let of_sender = self.0.range((from.clone(), Epoch(0))..=(from.clone(), Epoch(u64::MAX)));
+        self.0.len() < FORGOTTEN_EPOCHS_MAX && of_sender.count() < FORGOTTEN_EPOCHS_PER_SENDER_MAX
+    }
+}
+
 impl Inbox {
+    /// Whether these messages, which are for no lane that is known, are not for a new one either.
+    pub(crate) fn turns_away(&mut self, key: &InKey, items: &[Item], ctx: &mut Ctx) -> bool {
+        if self.forgotten_epochs.contains(&key.0.peer, key.1) {
+            for item in items {
+                of_forgotten_epoch(key, item.id, item.options.seal, ctx);
+            }
+            return true;
+        }
+        let is_full = !self.room_for_lane(&key.0.peer, key.1, ctx);
+        if is_full {
+            ctx.report(Report::Dropped { peer: key.0.peer.clone(), why: "too many lanes or stores of this node" });
+        }
+        is_full
+    }
+
     /// Whether a new lane of this sender may be kept; makes room by forgetting the oldest store of the sender.
-    pub(crate) fn room_for_lane(&mut self, from: &NodeName, epoch: Epoch, ctx: &mut Ctx) -> bool {
+    fn room_for_lane(&mut self, from: &NodeName, epoch: Epoch, ctx: &mut Ctx) -> bool {
         let of_sender = self.lanes.range(first_key(from)..).take_while(|((lane, _), _)| lane.peer == *from);
         let mut tickets: BTreeMap<Epoch, u64> = BTreeMap::new();
         let mut same = 0;
@@ -31,6 +66,9 @@ impl Inbox {
         }
         if tickets.contains_key(&epoch) || tickets.len() < EPOCHS_PER_SENDER_MAX {
             return true;
+        }
+        if !self.forgotten_epochs.has_room(from) {
+            return false;
         }
         // The store whose messages were here longest ago is the least likely to come back.
         let Some((oldest, _)) = tickets.into_iter().min_by_key(|(_, newest)| *newest) else { return true };
@@ -61,6 +99,7 @@ impl Inbox {
             ctx.write(Write::DropInLane { lane: key.0, epoch: key.1 });
         }
         self.owed.drop_epoch(from, epoch, ctx);
+        self.forgotten_epochs.0.insert((from.clone(), epoch));
     }
 
     /// The sender wants a message not to start that never arrived here: its number is closed, and the sender is told.
@@ -74,6 +113,9 @@ impl Inbox {
     ) {
         if self.lanes.get(key).is_some_and(|lane| lane.seen.contains(seq)) {
             return forgotten(key, id, seal, ctx);
+        }
+        if self.forgotten_epochs.contains(&key.0.peer, key.1) {
+            return of_forgotten_epoch(key, id, seal, ctx);
         }
         let full = self.lanes.get(key).is_some_and(|lane| lane.entries.len() >= INBOX_LANE_MESSAGES_MAX);
         let known = self.lanes.contains_key(key);
@@ -108,6 +150,26 @@ impl Inbox {
         self.owe(key, ticket, ctx);
         self.start(key, ctx);
     }
+}
+
+/// A message that was closed before comes again: its sender's store is an old copy. It never runs again.
+pub(crate) fn forgotten(key: &InKey, id: MessageId, seal: bool, ctx: &mut Ctx) {
+    let reason = "it was closed here before: it had ended, or its sender had given it up; it is not run again";
+    closed(key, id, reason, seal, ctx);
+}
+
+/// A message that may have run and is not known here any more.
+fn closed(key: &InKey, id: MessageId, reason: &str, seal: bool, ctx: &mut Ctx) {
+    let progress = Progress::Final(Outcome::bare(Final::Interrupted, Some(reason), ctx.now.wall));
+    let receipt = Receipt { id, progress };
+    ctx.effect(Effect::Receipt { to: key.0.peer.clone(), epoch: key.1, ticket: Ticket(0), receipt, seal });
+}
+
+/// A message comes from a store that is forgotten here: it may have run, so it never does again.
+fn of_forgotten_epoch(key: &InKey, id: MessageId, seal: bool, ctx: &mut Ctx) {
+    let reason = "its sender has had many other stores since the one that it comes from, which is forgotten here; whether it \
+                  ran is unknown, so it is not run again";
+    closed(key, id, reason, seal, ctx);
 }
 
 /// Below every lane of this node.

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::closing::{ForgottenEpochs, forgotten};
 use crate::ctx::Ctx;
 use crate::event::{Envelope, Facts, Item, Ticket, Verdict};
 use crate::expiring::Deadlines;
 use crate::limits::{INBOX_BODIES_BYTES_MAX, INBOX_LANE_MESSAGES_MAX, SEEN_RANGES_MAX};
-use crate::message::{Body, Epoch, Message, MessageId, Seq};
+use crate::message::{Body, Epoch, Message, Seq};
 use crate::name::{Lane, NodeName};
 use crate::outcome::{Final, Outcome, Progress, Receipt};
 use crate::owed::Owed;
@@ -98,6 +99,7 @@ pub(crate) struct Inbox {
     pub(crate) stopping: bool,
     /// The last number of each NACK lane, in memory only: a copy of a message is dropped while this process lives.
     pub(crate) nack_last: BTreeMap<InKey, Seq>,
+    pub(crate) forgotten_epochs: ForgottenEpochs,
 }
 
 impl Inbox {
@@ -177,8 +179,7 @@ impl Inbox {
         let Envelope { from, epoch, kind, method, floor, items, .. } = envelope;
         let key = (Lane { peer: from, kind, method }, epoch);
         if !self.lanes.contains_key(&key) {
-            if !self.room_for_lane(&key.0.peer, epoch, ctx) {
-                ctx.report(Report::Dropped { peer: key.0.peer, why: "too many lanes from this node" });
+            if self.turns_away(&key, &items, ctx) {
                 return None;
             }
             self.insert_lane(key.clone(), Seen::new(Seq(0), &[]));
@@ -336,12 +337,4 @@ impl Inbox {
         let seal = incoming.message.options.seal;
         ctx.effect(Effect::Receipt { to: key.0.peer.clone(), epoch: key.1, ticket, receipt, seal });
     }
-}
-
-/// A message that was closed before comes again: its sender's store is an old copy. It never runs again.
-pub(crate) fn forgotten(key: &InKey, id: MessageId, seal: bool, ctx: &mut Ctx) {
-    let reason = "it was closed here before: it had ended, or its sender had given it up; it is not run again";
-    let progress = Progress::Final(Outcome::bare(Final::Interrupted, Some(reason), ctx.now.wall));
-    let receipt = Receipt { id, progress };
-    ctx.effect(Effect::Receipt { to: key.0.peer.clone(), epoch: key.1, ticket: Ticket(0), receipt, seal });
 }

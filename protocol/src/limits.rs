@@ -52,6 +52,12 @@ pub const INBOX_LANES_PER_SENDER_MAX: usize = 256;
 /// Store epochs of one sender that a receiver remembers; the oldest goes first.
 pub const EPOCHS_PER_SENDER_MAX: usize = 4;
 
+/// Store epochs of one sender that are known to be forgotten, while the process lives; with more of them a new store of that
+/// sender is not heard until this node starts again. Sixteen bytes and a name each.
+pub const FORGOTTEN_EPOCHS_PER_SENDER_MAX: usize = 64;
+/// The same for all senders together.
+pub const FORGOTTEN_EPOCHS_MAX: usize = 100_000;
+
 /// Starts of processes that a store remembers; the oldest is forgotten first. A sender that was away for more of them takes
 /// the store for an older copy: what it had sent and has no end ends as `interrupted`.
 pub const STARTS_MAX: usize = 4096;

@@ -115,9 +115,14 @@ impl Rig {
 
     /// Messages arrive from the other node.
     pub(crate) fn arrive(&mut self, items: Vec<Item>) {
+        self.arrive_from(STORE, items);
+    }
+
+    /// The same from another store of it.
+    pub(crate) fn arrive_from(&mut self, epoch: Epoch, items: Vec<Item>) {
         let verdicts = vec![Verdict::Accept(Facts { rerun: false, batch: 1 }); items.len()];
         let (kind, to, method) = (Kind::CommandAck, Some(OWN_PROCESS), method());
-        let envelope = Envelope { from: other(), epoch: STORE, to, kind, method, floor: Seq(1), items };
+        let envelope = Envelope { from: other(), epoch, to, kind, method, floor: Seq(1), items };
         self.step(Event::Envelope(envelope, verdicts));
     }
 

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use protocol::event::{Control, Event, Item, Occasion, Ticket};
-use protocol::limits::{INBOX_LANE_MESSAGES_MAX, SWEEP_MESSAGES_MAX, SWEEP_PAUSE, WALL_RECHECK};
-use protocol::message::Options;
+use protocol::limits::{
+    EPOCHS_PER_SENDER_MAX, FORGOTTEN_EPOCHS_PER_SENDER_MAX, INBOX_LANE_MESSAGES_MAX, SWEEP_MESSAGES_MAX, SWEEP_PAUSE,
+    WALL_RECHECK,
+};
+use protocol::message::{Epoch, Options};
 use protocol::outcome::{Final, Progress};
-use protocol::step::Effect;
+use protocol::step::{Effect, Report};
 use protocol::time::Wall;
 
 use crate::harness::{Rig, item, other};
@@ -170,4 +173,63 @@ fn a_question_that_may_be_old_is_answered_and_is_no_sign_of_life() {
     assert_eq!(rig.effects.len(), 1, "{:?}", rig.effects);
     assert!(rig.effects.iter().all(answers), "{:?}", rig.effects);
     assert!(rig.writes.is_empty(), "{:?}", rig.writes);
+}
+
+/// A sender that loses its store again and again, while this process lives: the stores that are forgotten for lack of room are
+/// those of which somebody may have a recording. Played again, it runs nothing, and it drives no other store out.
+#[test]
+fn what_came_from_a_store_that_is_forgotten_never_runs_again() {
+    let mut rig = Rig::new();
+    let stores = 4 * EPOCHS_PER_SENDER_MAX as u64;
+    // In no order, as they are drawn.
+    let store = |number: u64| Epoch(number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut ticket = 0;
+    for number in 1..=stores {
+        rig.arrive_from(store(number), vec![item(1, 0)]);
+        ticket += 1;
+        rig.finish(ticket);
+        rig.hear(Control::Confirm(vec![Ticket(ticket)]));
+    }
+    assert_eq!(rig.started().len() as u64, stores, "a new store is believed as often as it is new");
+    rig.clear();
+    for _ in 0..2 {
+        for number in 1..=stores {
+            rig.arrive_from(store(number), vec![item(1, 0)]);
+        }
+    }
+    assert_eq!(rig.started(), [], "played again");
+    // Whoever has put back a copy of such a store is told, and does not wait for ever.
+    let told = rig.receipts(0);
+    assert_eq!(told.len() as u64, 2 * stores);
+    let is_interrupted =
+        |progress: &Progress| matches!(progress, Progress::Final(outcome) if outcome.state == Final::Interrupted);
+    assert!(told.iter().all(|(_, progress)| is_interrupted(progress)), "{told:?}");
+    rig.clear();
+    let forgotten = Control::Cancel {
+        epoch: store(1),
+        kind: protocol::message::Kind::CommandAck,
+        method: crate::harness::method(),
+        id: item(9, 8).id,
+        seq: item(9, 8).seq,
+        prev: item(9, 8).prev,
+    };
+    rig.hear(forgotten);
+    assert_eq!(rig.started(), []);
+    rig.arrive_from(store(stores), vec![item(2, 1)]);
+    assert_eq!(rig.started().len(), 1, "the store that is there goes on");
+}
+
+/// What is remembered of forgotten stores has an end: then a sender with yet another new store is not heard.
+#[test]
+fn a_sender_with_new_stores_without_end_is_not_heard_any_more() {
+    let mut rig = Rig::new();
+    let most = (EPOCHS_PER_SENDER_MAX + FORGOTTEN_EPOCHS_PER_SENDER_MAX) as u64;
+    for number in 1..=most + 10 {
+        rig.arrive_from(Epoch(number), vec![item(1, 0)]);
+        rig.finish(number);
+        rig.hear(Control::Confirm(vec![Ticket(number)]));
+    }
+    assert_eq!(rig.started().len() as u64, most);
+    let full = |(_, effect): &&(u64, Effect)| matches!(effect, Effect::Report(Report::Dropped { .. }));
+    assert_eq!(rig.effects.iter().filter(full).count(), 10);
 }
