@@ -36,8 +36,7 @@ use protocol::outcome::Final;
 pub(crate) use context::MethodCtx;
 pub(crate) use job_guard::Guard;
 pub(crate) use ready::Permit;
-#[expect(unused_imports, reason = "wired by node.rs in the next step")]
-pub(crate) use runner::{Bodies, Counts, Runner, Setup};
+pub(crate) use runner::{Runner, Setup};
 
 use context::{Batch, Host};
 
