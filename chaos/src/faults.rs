@@ -10,7 +10,7 @@ mod kill;
 pub(crate) mod line;
 mod namesake;
 mod stop;
-mod store;
+pub(crate) mod store;
 pub(crate) mod wire;
 
 use crate::dice::Dice;
@@ -106,4 +106,5 @@ pub(crate) const ALL: &[&Fault] = &[
     &wire::GARBAGE,
     &wire::REPLAY,
     &wire::STRANGER_TALKS,
+    &wire::FORGED,
 ];

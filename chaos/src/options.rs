@@ -13,7 +13,7 @@ use crate::faults::{self, Fault};
 use crate::harness::{self, keeper};
 use crate::link;
 use crate::report;
-use crate::world::Terms;
+use crate::world::{Terms, Trust};
 
 /// The exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: i32 = 130;
@@ -53,6 +53,9 @@ struct Args {
     /// Every fault but these
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     without: Vec<String>,
+    /// How the nodes trust each other; without it the seed chooses
+    #[arg(long, value_name = "HOW")]
+    trust: Option<Trust>,
     /// The program; otherwise `steward` beside this one
     #[arg(long, value_name = "PATH")]
     steward: Option<PathBuf>,
@@ -177,6 +180,7 @@ fn terms(args: &Args) -> Result<Terms, String> {
         settle: seconds("--settle", args.settle)?,
         faults: faults::ALL.iter().filter(wanted).copied().collect(),
         all: !args.faults.is_empty(),
+        trust: args.trust,
         keep: args.keep,
     })
 }
@@ -213,6 +217,7 @@ fn repeat(args: &Args) -> String {
     format!("--nodes {} --messages {} --duration {} --settle {}", args.nodes, args.messages, args.duration, args.settle)
         + &list("faults", &args.faults)
         + &list("without", &args.without)
+        + &args.trust.map_or_else(String::new, |trust| format!(" --trust {trust}"))
         + &args.plant.as_ref().map_or_else(String::new, |bug| format!(" --plant {bug}"))
 }
 

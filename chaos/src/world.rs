@@ -5,6 +5,7 @@ mod disk;
 pub(crate) mod guests;
 mod keep;
 mod machine;
+mod members;
 mod run;
 mod setup;
 
@@ -22,8 +23,9 @@ use crate::timer::Timer;
 
 use guests::Guest;
 pub(crate) use machine::Machine;
+use members::Papers;
 pub(crate) use run::{Outcome, run};
-pub(crate) use setup::Terms;
+pub(crate) use setup::{Terms, Trust};
 
 /// Something that is done to a world at some point of its time.
 type Action = Box<dyn FnOnce(&mut World<'_>)>;
@@ -86,6 +88,8 @@ pub(crate) struct World<'f> {
     pub(crate) broker_away: bool,
     /// What was heard at the broker, if somebody wants to know.
     pub(crate) tape: Option<Tape>,
+    /// What its nodes carry, if they are members of a fleet.
+    pub(crate) papers: Option<Papers>,
     guests: Vec<Guest<'f>>,
     planned: BinaryHeap<Planned>,
     plans: u64,

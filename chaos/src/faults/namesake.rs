@@ -51,6 +51,8 @@ pub(super) const SAME_NAME: Fault = Fault {
             world.later(stay * 2 / 3, move |world| thaw(world, ship, process));
         }
         let node = world.fleet.absent_in(&format!("{name}-twin-{}", world.chronicle.len()), &name, &[]);
+        let given = world.give_papers(&name, node.dir());
+        given.map_err(|error| format!("the twin can't have its identity: {error}"))?;
         world.invite(Guest::new(node, ship, false, stay).unseen(frozen));
         Ok(Struck::Now(format!("{name}{}", if frozen { ", which stands still" } else { "" })))
     },

@@ -27,7 +27,8 @@ pub(super) const GONE: Fault = Fault {
             }
             world.keep_text_log(ship);
             world.machines[ship].past.store_gone += 1;
-            let emptied = empty(world.machines[ship].node.dir());
+            let machine = &world.machines[ship];
+            let emptied = empty(machine.node.dir()).and_then(|()| world.give_papers(&machine.name, machine.node.dir()));
             world.check(emptied, "deleting a directory");
             world.tell("its directory is deleted");
         })?;
@@ -117,13 +118,15 @@ fn empty(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
 }
 
-/// Copies everything in a folder but sockets.
-fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies everything in a folder but sockets, into one that is there.
+pub(crate) fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
         if kind.is_dir() {
             fs::create_dir(&target)?;
+            // A folder with keys is for its owner only, and a node takes no other.
+            fs::set_permissions(&target, entry.metadata()?.permissions())?;
             copy_all(&entry.path(), &target)?;
         } else if kind.is_file() {
             fs::copy(entry.path(), &target)?;

@@ -1,7 +1,8 @@
 //! Somebody at the broker who says what he likes. What he says in the name of a node, word for word or cut off, must count
-//! for nothing; what he says in a name of his own must harm nobody else. (A changed message in the name of a node would be
-//! believed: without signatures nothing tells it from a real one. So that is not tried.)
+//! for nothing; what he says in a name of his own must harm nobody else. Changed messages in the name of a node are tried
+//! where nodes sign what they send; elsewhere nothing tells them from real ones.
 
+use async_nats::HeaderMap;
 use serde_json::Value;
 
 use super::{Fault, Struck};
@@ -40,6 +41,17 @@ pub(super) const STRANGER_TALKS: Fault = Fault {
     does: "400 real messages with fields changed, swapped and lost, in the name of a node that nobody knows",
     prepare: listen,
     strike: |world, dice| say(world, dice, changed),
+};
+
+/// Lies.
+pub(super) const FORGED: Fault = Fault {
+    name: "wire-forged",
+    does: "400 real messages with body, headers or target changed, in the name of the node that has signed them (members of a fleet only)",
+    prepare: |world, dice| match world.papers {
+        Some(_) => listen(world, dice),
+        None => Err("these nodes believe everybody on the broker".to_owned()),
+    },
+    strike: |world, dice| say(world, dice, forged),
 };
 
 fn listen(world: &mut World<'_>, _: &mut Dice) -> Result<(), String> {
@@ -108,6 +120,46 @@ fn changed(tape: &[Recorded], dice: &mut Dice, _: &[String]) -> Option<Recorded>
     disown(&mut body);
     let body = serde_json::to_vec(&body).ok()?;
     Some(Recorded { subject: subject.join("."), headers: None, body })
+}
+
+/// A real message with something changed that its signature covers, or without its signature.
+fn forged(tape: &[Recorded], dice: &mut Dice, names: &[String]) -> Option<Recorded> {
+    let mut recorded = tape[dice.index(tape.len())].clone();
+    let headers = recorded.headers.clone()?;
+    let kept = |kept: &dyn Fn(&str) -> bool| {
+        let pairs = headers.iter().filter(|(name, _)| kept(name.as_ref()));
+        let pairs = pairs.flat_map(|(name, values)| values.iter().map(move |value| (name.clone(), value.clone())));
+        pairs.collect::<Vec<_>>()
+    };
+    let mut pairs = kept(&|_| true);
+    match dice.throw(5) {
+        0 => {
+            let at = dice.index(recorded.body.len().max(1));
+            *recorded.body.get_mut(at)? ^= 1 << dice.throw(8);
+        }
+        1 => pairs = kept(&|name| name != "Steward-Signature"),
+        2 => {
+            let at = dice.index(pairs.len().max(1));
+            let (name, value) = pairs.get_mut(at)?;
+            let changed = format!("{}0", value.as_str());
+            *value = changed.parse().ok()?;
+            name.to_string().starts_with("Steward-").then_some(())?;
+        }
+        3 => {
+            let other = &tape[dice.index(tape.len())];
+            (other.body != recorded.body).then(|| recorded.body.clone_from(&other.body))?;
+        }
+        _ => {
+            let (first, rest) = recorded.subject.split_once('.')?;
+            let other = &names[dice.index(names.len())];
+            let moved = format!("{other}.{rest}");
+            (other != first && names.iter().any(|name| name == first)).then(|| recorded.subject = moved)?;
+        }
+    }
+    let mut headers = HeaderMap::new();
+    pairs.into_iter().for_each(|(name, value)| headers.append(name, value));
+    recorded.headers = Some(headers);
+    Some(recorded)
 }
 
 /// Changes something somewhere in a value.

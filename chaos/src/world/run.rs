@@ -9,7 +9,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::machine::{Machine, Switches};
-use super::setup::{Plan, Terms};
+use super::members::Papers;
+use super::setup::{Plan, Terms, Trust};
 use super::{Planned, World};
 use crate::audit::{self, Audited};
 use crate::harness::{Fleet, Port};
@@ -124,13 +125,17 @@ pub(crate) fn run(seed: u64, terms: &Terms) -> anyhow::Result<Outcome> {
 impl<'f> World<'f> {
     /// Starts everything and plans the strikes.
     fn begin(fleet: &'f Fleet, mut plan: Plan, terms: &Terms) -> anyhow::Result<Self> {
+        let ships = (1..=terms.nodes).map(|index| format!("ship{index}"));
+        let names: Vec<String> = std::iter::once("central".to_owned()).chain(ships).collect();
+        let papers = (plan.trust != Trust::Open).then(|| Papers::issue(fleet, &names)).transpose()?;
         let mut machines = Vec::new();
-        for index in 0..=terms.nodes {
-            let name = if index == 0 { "central".to_owned() } else { format!("ship{index}") };
+        for name in names {
             let (link, metrics) = (Link::lay(fleet.broker.address().parse()?)?, Port::reserve());
             let broker = format!("--broker-address={}", link.address());
             let prom = format!("--prom-host-and-port={}", metrics.address());
-            let mut node = fleet.absent(&name, &[&broker, &prom, "--stop-limit=1"]);
+            let seal = (plan.trust == Trust::Sealed).then_some("--seal");
+            let flags = [&broker, &prom, "--stop-limit=1"].into_iter().chain(seal).collect::<Vec<_>>();
+            let mut node = fleet.absent(&name, &flags);
             let switches = Switches::at(fleet.dir().join(format!("{name}.switches")), terms.bug.as_ref());
             node.set_variable("STEWARD_SWITCHES", &switches.path().display().to_string());
             machines.push(Machine::new(node, name, link, metrics, switches));
@@ -152,6 +157,7 @@ impl<'f> World<'f> {
             faults: plan.faults.len(),
             broker_away: false,
             tape: None,
+            papers,
             guests: Vec::new(),
             planned: BinaryHeap::new(),
             plans: 0,
@@ -161,6 +167,11 @@ impl<'f> World<'f> {
                 world.skipped.insert(fault.name, why);
             }
         }
+        // Only now are directories where they stay: some are on disks of their own.
+        for machine in &world.machines {
+            world.give_papers(&machine.name, machine.node.dir())?;
+        }
+        world.tell(format_args!("the nodes trust each other like this: {}", plan.trust));
         world.timer = Timer::start();
         world.machines.iter_mut().for_each(Machine::launch);
         for (at, fault, mut dice) in plan.strikes {

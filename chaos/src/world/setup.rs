@@ -1,7 +1,10 @@
 //! What a world is made of, worked out from its seed alone.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use clap::ValueEnum;
 
 use crate::dice::Dice;
 use crate::faults::Fault;
@@ -29,8 +32,31 @@ pub(crate) struct Terms {
     pub(crate) faults: Vec<&'static Fault>,
     /// Whether all of them strike in each world; otherwise a seed chooses some.
     pub(crate) all: bool,
+    /// How the nodes trust each other; otherwise a seed chooses.
+    pub(crate) trust: Option<Trust>,
     /// Whether the folder of a world is kept even if nothing was wrong.
     pub(crate) keep: bool,
+}
+
+/// How the nodes of a world trust each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Trust {
+    /// Everybody on the broker is believed
+    Open,
+    /// They are members of a fleet: they sign what they send
+    Signed,
+    /// They sign and seal it
+    Sealed,
+}
+
+impl Display for Trust {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Signed => "signed",
+            Self::Sealed => "sealed",
+        })
+    }
 }
 
 /// What happens in one world, as far as a seed can decide it.
@@ -41,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) strikes: Vec<(Duration, &'static Fault, Dice)>,
     /// The faults that may strike in this world.
     pub(crate) faults: Vec<&'static Fault>,
+    /// How its nodes trust each other.
+    pub(crate) trust: Trust,
     /// For whatever else has to be chosen.
     pub(crate) dice: Dice,
 }
@@ -66,7 +94,10 @@ impl Plan {
                 strikes.push((at, *fault, strike_dice.fork()));
             }
         }
-        Self { orders, submissions, strikes, faults, dice }
+        // Dice of its own, so that it changes nothing else about a seed.
+        let of_seed = Dice::of(seed, 2).pick(&[Trust::Open, Trust::Open, Trust::Signed, Trust::Sealed]);
+        let trust = terms.trust.unwrap_or(of_seed);
+        Self { orders, submissions, strikes, faults, trust, dice }
     }
 }
 
