@@ -44,10 +44,16 @@ pub(crate) struct Rig {
 impl Rig {
     /// A node with an empty store.
     pub(crate) fn new() -> Self {
+        Self::begun(Duration::ZERO)
+    }
+
+    /// The same, begun so much later.
+    pub(crate) fn begun(later: Duration) -> Self {
+        let ahead = later.as_millis() as u64;
         let name = NodeName::new("own").expect("a good name");
         let identity = Identity { name, epoch: OWN_STORE, incarnation: OWN_PROCESS, commits_at_start: 0, seed: 7 };
-        let (node, step) = Node::new(at(0, 0), identity, Snapshot::default());
-        let mut rig = Self { node, now: 0, ahead: 0, writes: Vec::new(), effects: Vec::new() };
+        let (node, step) = Node::new(at(0, ahead), identity, Snapshot::default());
+        let mut rig = Self { node, now: 0, ahead, writes: Vec::new(), effects: Vec::new() };
         rig.keep(step);
         rig.step(Event::LinkUp);
         rig

@@ -7,7 +7,7 @@ use protocol::limits::PEERS_MAX;
 use protocol::message::{Epoch, Incarnation, MessageId, Options};
 use protocol::name::NodeName;
 use protocol::outcome::{Final, Outcome, Progress, Stream};
-use protocol::step::Effect;
+use protocol::step::{Effect, Write};
 
 use crate::harness::{PROCESS, Rig, STORE, other, with_output};
 
@@ -179,4 +179,30 @@ fn what_runs_is_asked_for_now_and_then() {
     rig.clear();
     rig.pass(Duration::from_secs(7200));
     assert_eq!(rig.published(), []);
+}
+
+/// A copy of a store from before the last process, put back at once: it knows nothing of the numbers that were given since,
+/// and gives none of them again (ADR 0015).
+#[test]
+fn a_copy_that_is_put_back_within_a_second_gives_no_number_twice() {
+    let numbers = |later: u64| -> Vec<u64> {
+        let mut rig = Rig::begun(Duration::from_millis(later));
+        // As many as a lane takes in a millisecond.
+        for number in 1..=1000 {
+            rig.submit(number, Options::default());
+        }
+        let seq = |(_, write): &(u64, Write)| match write {
+            Write::Submit { seq, .. } => Some(seq.0),
+            _ => None,
+        };
+        rig.writes.iter().filter_map(seq).collect()
+    };
+    let mut last = 0;
+    for later in [0, 1, 2, 3, 999, 1000, 7_000_000_000_000] {
+        let given = numbers(later);
+        assert_eq!(given.len(), 1000);
+        assert!(given[0] > last && given.windows(2).all(|pair| pair[0] < pair[1]), "{later} ms later: {given:?}");
+        last = given[given.len() - 1];
+    }
+    assert!(last < 1 << 53, "numbers stay what JSON can say: {last}");
 }

@@ -44,6 +44,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The same while it takes somebody to mend what is wrong: a fleet that is not let in must not be a burden.
 const PAUSE_MAX_REFUSED: Duration = Duration::from_secs(10);
 
+/// A client that has lived for so long and then ends is replaced at once.
+const STEADY: Duration = Duration::from_secs(60);
+
 /// The longest pause before a connection that brings nothing back is rebuilt once more.
 const REBUILD_PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -95,7 +98,9 @@ impl Broker {
         let mut number = before.unwrap_or(0).max(*self.0.listening.borrow());
         let mut checked = before.is_some();
         self.down().await;
+        let mut ends = 0;
         loop {
+            let opened_at = self.0.clock.elapsed();
             let (signs, mut heard) = mpsc::channel(64);
             let client = self.open(signs).await?;
             let mut outage = Outage::default();
@@ -115,7 +120,13 @@ impl Broker {
             number += 1;
             self.0.line.send_replace(Some(Line { number, client: client.clone() }));
             self.keep(&client, number, &mut heard, outage).await;
-            tracing::debug!(number, "the client does not get over a dead connection; making a new one");
+            if heard.is_closed() {
+                // It has met something that it does not get over. Whoever sends that again and again is not to fill the log.
+                let is_again = self.0.clock.elapsed().saturating_sub(opened_at) < STEADY;
+                ends = if is_again { ends + 1 } else { 1 };
+                tokio::time::sleep(pause(ends, self.0.config.identity.seed, PAUSE_MAX)).await;
+            }
+            tracing::debug!(number, "the client has ended, or does not get over a dead connection; making a new one");
         }
     }
 
@@ -220,7 +231,7 @@ impl Broker {
     }
 
     /// Waits until the client is connected for more than the `than`-th time. False: `patience` is over, and it still
-    /// holds on to the old connection.
+    /// holds on to the old connection; or its task has ended, and with it all that it says, whatever state it left behind.
     async fn connected(
         &self,
         client: &Client,
@@ -232,6 +243,9 @@ impl Broker {
         let mut waited = Duration::ZERO;
         const LOOK: Duration = Duration::from_secs(1);
         loop {
+            if heard.is_closed() {
+                return false;
+            }
             let connected = client.connection_state() == State::Connected;
             if connected && connects(client) > than {
                 return true;

@@ -20,7 +20,27 @@ const QUIET: Duration = Duration::from_millis(300);
 /// The subject of the commands of these tests.
 const COMMANDS: &str = "ship1.CommandACK.ShellCommand";
 
-/// Two nodes with certificates, and somebody who has the broker.
+/// Two nodes with certificates, which run.
+struct Couple<'f> {
+    central: Node<'f>,
+    ship1: Node<'f>,
+    members: Members,
+    of_central: Member,
+}
+
+impl<'f> Couple<'f> {
+    fn new(fleet: &'f Fleet, flags_of_ship: &[&str]) -> Self {
+        let members = Members::new();
+        let (mut central, mut ship1) = (fleet.absent("central", &[]), fleet.absent("ship1", flags_of_ship));
+        let of_central = members.join(&central);
+        members.join(&ship1);
+        central.start();
+        ship1.start();
+        Self { central, ship1, members, of_central }
+    }
+}
+
+/// Such a couple, and somebody who has the broker.
 struct Scene<'f> {
     central: Node<'f>,
     ship1: Node<'f>,
@@ -39,12 +59,7 @@ impl<'f> Scene<'f> {
         let thief = async_nats::connect(fleet.broker.address()).await.unwrap();
         let tape = thief.subscribe(">").await.unwrap();
         thief.flush().await.unwrap();
-        let members = Members::new();
-        let (mut central, mut ship1) = (fleet.absent("central", &[]), fleet.absent("ship1", flags_of_ship));
-        let of_central = members.join(&central);
-        members.join(&ship1);
-        central.start();
-        ship1.start();
+        let Couple { central, ship1, members, of_central } = Couple::new(fleet, flags_of_ship);
         Self { central, ship1, members, of_central, thief, tape }
     }
 
@@ -93,12 +108,7 @@ fn forged(envelope: &Value, from: &str, script: &str, ahead: u64) -> Value {
 #[test]
 fn nodes_with_certificates_talk_also_after_restarts() {
     let fleet = Fleet::new();
-    let members = Members::new();
-    let (mut central, mut ship1) = (fleet.absent("central", &[]), fleet.absent("ship1", &[]));
-    members.join(&central);
-    members.join(&ship1);
-    central.start();
-    ship1.start();
+    let Couple { mut central, mut ship1, .. } = Couple::new(&fleet, &[]);
     for round in 0..3 {
         let message = central.send_and_wait(&shell("ship1", "echo out; echo err >&2; exit 3"));
         assert_eq!((&message["state"], &message["exitCode"]), (&"failed".into(), &3.into()), "{round}: {message}");
@@ -345,12 +355,7 @@ async fn lane_numbers_from_the_future_harm_nobody_else() {
 #[test]
 fn a_node_that_has_forgotten_everybody_gets_to_know_them_again() {
     let fleet = Fleet::new();
-    let members = Members::new();
-    let (mut central, mut ship1) = (fleet.absent("central", &[]), fleet.absent("ship1", &[]));
-    members.join(&central);
-    members.join(&ship1);
-    central.start();
-    ship1.start();
+    let Couple { central, mut ship1, .. } = Couple::new(&fleet, &[]);
     assert_eq!(central.send_and_wait(&shell("ship1", "true"))["state"], "done");
     let before = central.sees_start_of("ship1");
     ship1.kill();

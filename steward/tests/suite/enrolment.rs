@@ -1,6 +1,8 @@
 //! How nodes become members of a fleet and stop being it (R13, R18, R19), with real processes and the fleet's own broker.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -205,6 +207,23 @@ fn a_join_survives_kills_of_both_sides() {
     let mut ship1 = ship1;
     ship1.start();
     assert_eq!(central.send_and_wait(&shell("ship1", "echo whole"))["stdout"], "whole\n");
+}
+
+/// Whoever speaks plain at the port on which the fleet's broker wants TLS is hung up on, and nothing of what he says arrives.
+#[test]
+fn a_plain_client_at_the_broker_of_a_fleet_gets_nowhere() {
+    let fleet = Fleet::without_broker();
+    let (mut central, _broker) = made(&fleet);
+    central.start();
+    let mut stranger = TcpStream::connect(fleet.broker.address()).unwrap();
+    let said = "CONNECT {\"verbose\":true}\r\nPUB central.EventACK.TextLogging 2\r\n{}\r\nSUB > 1\r\nPING\r\n";
+    stranger.write_all(said.as_bytes()).unwrap();
+    let mut heard = Vec::new();
+    // The server may reset the connection instead of closing it.
+    drop(stranger.read_to_end(&mut heard));
+    let heard = String::from_utf8_lossy(&heard);
+    assert!(heard.contains("\"tls_required\":true") && !heard.contains("PONG"), "{heard}");
+    assert_eq!(central.send_and_wait(&shell("central", "echo alive"))["stdout"], "alive\n");
 }
 
 /// Lines of central's audit log.

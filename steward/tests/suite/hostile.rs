@@ -1,6 +1,7 @@
 //! Nonsense from every side: the node lives, and goes on working (L8, L9, L11, L15).
 
 mod flood;
+mod headers;
 mod http;
 mod links;
 
