@@ -14,6 +14,8 @@
 //! | `GET /v1/errors?node&since&limit` | the newest errors of nodes, as they came in |
 //! | `GET /v1/rules` | the rules that hold, and whether the file is what holds |
 //! | `POST /v1/rules/try` with a message as it might come | what the rules say of it; nothing is sent or run |
+//! | `GET /v1/keys` | the keys of a node of a fleet, and how far their renewal is; 409 for any other node |
+//! | `POST /v1/keys/renew` | the same; the renewal has begun, or goes on |
 //! | `GET /v1/info` | this node |
 //!
 //! An error is `{"error": "…"}`: 400 and 422 for what makes no sense, 404 for what isn't there, 503 while the node stops,
@@ -22,6 +24,7 @@
 
 pub(crate) mod client;
 mod errors;
+mod keys;
 mod messages;
 pub(crate) mod processes;
 pub(crate) mod rules;
@@ -46,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blobs::Blobs;
 use crate::broker::LinkBoard;
 use crate::engine::{EngineError, EngineHandle, Input};
+use crate::enrol::renewal::Renewal;
 use crate::intake::{Fault, Intake, IntakeError};
 use crate::processes::Processes;
 use crate::security::rules::Rules;
@@ -117,6 +121,8 @@ pub(crate) struct Api {
     pub(crate) link: LinkBoard,
     /// What the node accepts.
     pub(crate) rules: Rules,
+    /// How its keys are renewed; none without an identity.
+    pub(crate) renewal: Option<Renewal>,
     /// The node's directory.
     pub(crate) dir: PathBuf,
     /// What the node is at this moment.
@@ -133,6 +139,7 @@ struct Inner {
     processes: Processes,
     link: LinkBoard,
     rules: Rules,
+    renewal: Option<Renewal>,
     dir: PathBuf,
     blobs: Blobs,
     info: Arc<dyn Fn() -> InfoView + Send + Sync>,
@@ -172,10 +179,12 @@ impl Api {
     }
 
     fn router(self) -> Router {
-        let Self { intake, engine, supervisor, link, rules, dir, info } = self;
+        let Self { intake, engine, supervisor, link, rules, renewal, dir, info } = self;
         let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
-        let processes = Processes::new(engine.clone(), supervisor.clone(), link.clone(), rules.clone());
-        let shared = Inner { intake, engine, supervisor, processes, link, rules, dir, blobs, info, bodies_kib };
+        let processes =
+            Processes::new(engine.clone(), supervisor.clone(), link.clone(), rules.clone(), renewal.clone(), &dir);
+        let shared =
+            Inner { intake, engine, supervisor, processes, link, rules, renewal, dir, blobs, info, bodies_kib };
         Router::new()
             .route("/v1/messages", get(messages::list).post(messages::send))
             .route("/v1/messages/{id}", get(messages::show))
@@ -189,6 +198,8 @@ impl Api {
             .route("/v1/errors", get(errors::list))
             .route("/v1/rules", get(rules::view))
             .route("/v1/rules/try", post(rules::try_out))
+            .route("/v1/keys", get(keys::view))
+            .route("/v1/keys/renew", post(keys::renew))
             .route("/v1/info", get(info_view))
             .fallback(messages::unknown)
             .with_state(Arc::new(shared))

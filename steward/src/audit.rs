@@ -16,7 +16,7 @@
 //! | `started` | the receiver | it is about to run: by which rule, as which user |
 //! | `ended` | the receiver | how it ended |
 //! | `start` | both | a process of the node began to write |
-//! | `invited`, `withdrawn`, `joined`, `join-refused`, `revoked`, `rules-pushed` | central | what was done to the fleet |
+//! | `invited`, `withdrawn`, `joined`, `join-refused`, `revoked`, `rules-pushed`, `renewal-asked`, `renewed` | central | what was done to the fleet |
 //! | `lost`, `summed` | both | so many lines are not here: no room for them, or too many refusals |
 //!
 //! Commands and refusals are written, or everything (`--audit`). `started` is in the file before anything runs; all other lines

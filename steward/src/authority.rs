@@ -37,6 +37,7 @@ use crate::security::keys::{KeyError, KeyKind, KeyPair, PublicKey};
 use crate::security::secret_file::{self, SecretFileError};
 pub(crate) use roles::Scope;
 pub(crate) use settings::Settings;
+pub(crate) use tls::TOLD_BEFORE;
 
 /// The folder in central's directory.
 pub(crate) const FOLDER: &str = "fleet";
@@ -269,11 +270,22 @@ impl Authority {
         if ends.0.saturating_sub(now.0) > u64::try_from(tls::RENEW_BEFORE.as_millis()).unwrap_or(u64::MAX) {
             return Ok(false);
         }
+        self.renew_certificate_now(now)?;
+        Ok(true)
+    }
+
+    /// Renews the broker's certificate, which is signed by the same CA as before; until when the new one holds.
+    pub(crate) fn renew_certificate_now(&mut self, now: Wall) -> Result<Wall, AuthorityError> {
+        let _lock = self.broker.as_ref().map(OwnBroker::lock).transpose()?;
         let ca_key = secret_file::read(&self.folder.join(CA_KEY))?;
+        // Key and certificate are two files. Whoever dies between them leaves a pair that nobody can use, and that is renewed by
+        // whoever comes next.
+        self.settings.tls_until = None;
+        self.settings.save(&self.folder)?;
         let until = write_server_certificate(&self.folder, &self.fleet.public(), &ca_key, &self.settings, now)?;
         self.settings.tls_until = Some(until);
         self.settings.save(&self.folder)?;
-        Ok(true)
+        Ok(until)
     }
 }
 
@@ -324,6 +336,16 @@ impl OwnBroker {
             Ok(file)
         });
         lock.map_err(|error| AuthorityError::Place { path, error })
+    }
+}
+
+/// Until when the certificate of the broker holds that belongs to the fleet in `dir`; none where there is no such broker.
+pub(crate) fn certificate_until(dir: &Path) -> Result<Option<Wall>, AuthorityError> {
+    match Settings::load(&dir.join(FOLDER)) {
+        Err(AuthorityError::File(SecretFileError::Missing { .. })) => Ok(None),
+        Err(error) => Err(error),
+        Ok(settings) if settings.is_external => Ok(None),
+        Ok(settings) => Ok(Some(settings.tls_until.unwrap_or(Wall(0)))),
     }
 }
 

@@ -45,6 +45,8 @@ use crate::security::sender::Sender;
 use crate::security::trust::Trust;
 
 pub(crate) use access::Access;
+use access::KeyUsed;
+pub(crate) use aside::Aside;
 pub(crate) use counters::Counters;
 pub(crate) use denied::{Action, Denied};
 use echo::Echoes;
@@ -183,6 +185,10 @@ struct Inner {
     ups: watch::Sender<u64>,
     /// Somebody found out that the link is dead.
     stuck: Notify,
+    /// The login has changed: the connection is to be made anew.
+    renewed: Notify,
+    /// With which key we have logged in.
+    key_used: KeyUsed,
     /// The reading task waits for the engine, so an echo that is late says nothing about the link.
     reader_waits: AtomicBool,
     /// Bytes of messages that the engine may not have taken yet.
@@ -232,6 +238,8 @@ impl Broker {
             up: AtomicBool::new(false),
             ups: watch::Sender::new(0),
             stuck: Notify::new(),
+            renewed: Notify::new(),
+            key_used: KeyUsed::default(),
             reader_waits: AtomicBool::new(false),
             queued_bytes: AtomicUsize::new(0),
             watched: watch::Sender::new(BTreeSet::new()),

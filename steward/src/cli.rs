@@ -27,6 +27,7 @@ mod ps;
 mod remote;
 mod replay;
 mod revoke;
+mod rotate;
 mod rules;
 mod run;
 mod send;
@@ -57,6 +58,7 @@ const VERBS: &[Entry] = &[
     entry::<invite::Invite>(),
     entry::<join::Join>(),
     entry::<revoke::Revoke>(),
+    entry::<rotate::Rotate>(),
     entry::<send::Send>(),
     entry::<messages::Messages>(),
     entry::<show::Show>(),

@@ -51,6 +51,18 @@ pub(crate) enum Point {
     InputTaken,
     /// It is read and everything in it is durable, and it is still there.
     InputRead,
+    /// A node has made new keys, and nobody else knows of them.
+    RenewalBegun,
+    /// Central has written down what it will answer to a renewal.
+    RenewalKept,
+    /// A node has its new certificate on disk, and does not use it yet.
+    RenewalCertified,
+    /// The new identity is in the place of the old one, and the old connection still stands.
+    RenewalSwitched,
+    /// The node is about to say that it uses its new key.
+    RenewalConnected,
+    /// Central has seen that, and the node still has its old keys on disk.
+    RenewalSettled,
 }
 
 /// The process has come to this point.

@@ -12,6 +12,7 @@ mod capture;
 mod context;
 mod error_log;
 pub(crate) mod job_guard;
+mod op_keys_renew;
 mod op_process_list;
 mod op_process_start;
 mod op_process_stop;
@@ -50,10 +51,14 @@ static TABLE: &[&dyn Entry] = &[
     &Row::<op_process_stop::OpProcessStop>::NEW,
     &Row::<op_process_start::OpProcessStart>::NEW,
     &Row::<op_rules_apply::OpRulesApply>::NEW,
+    &Row::<op_keys_renew::OpKeysRenew>::NEW,
 ];
 
 /// The method that brings rules; whom it is taken from is up to the node's own.
 pub(crate) const RULES_APPLY: &str = <op_rules_apply::OpRulesApply as Method>::NAME;
+
+/// The method that has a node renew its keys.
+pub(crate) const KEYS_RENEW: &str = <op_keys_renew::OpKeysRenew as Method>::NAME;
 
 /// One thing that a node can do for a message.
 pub(crate) trait Method: Send + Sync + 'static {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use protocol::time::Wall;
 use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::authority::{Authority, SERVER_CONFIG};
+use crate::authority::{Authority, SERVER_CONFIG, certificate_until};
 use crate::broker::Noise;
-use crate::child::{Child, Program};
+use crate::child::Program;
 use crate::clock::{self, Clock};
 
 /// Where Debian puts servers; not on everyone's PATH.
@@ -30,6 +31,9 @@ const READY: &str = "Server is ready";
 
 /// How often it is looked whether its certificate ends soon.
 const RENEW_EVERY: Duration = Duration::from_secs(86_400);
+
+/// How often it is looked whether somebody else has renewed it (`steward rotate --broker`).
+const LOOK: Duration = Duration::from_secs(1);
 
 const NONE: &str = "\
 no nats-server here: it is in none of $NATS_SERVER_BIN, PATH, .tools/. One of these gets it:
@@ -116,10 +120,22 @@ pub(crate) async fn serve(
         })),
     };
     let mut server = program.start()?;
+    let (mut look, mut renewal) = (tokio::time::interval(LOOK), tokio::time::interval(RENEW_EVERY));
+    let mut known = certificate_until(&dir)?;
     loop {
         tokio::select! {
             status = server.ends() => anyhow::bail!("nats-server ended by itself: {}", status?),
-            () = tokio::time::sleep(RENEW_EVERY) => keep_certificate(&mut authority, &server),
+            _ = renewal.tick() => keep_certificate(&dir),
+            _ = look.tick() => {
+                let until = certificate_until(&dir).unwrap_or(known);
+                // Written last of all that belongs to a new one.
+                if until != known && until != Some(Wall(0)) {
+                    known = until;
+                    tracing::info!("nats-server is told that it has a new TLS certificate");
+                    // It reads its files anew; connections stay.
+                    server.signal(Signal::HUP);
+                }
+            }
             () = end.cancelled() => break,
         }
     }
@@ -127,20 +143,18 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-fn renew(authority: &mut Authority) -> anyhow::Result<bool> {
-    let is_renewed = authority.renew_certificate(clock::wall())?;
-    if is_renewed {
+fn renew(authority: &mut Authority) -> anyhow::Result<()> {
+    if authority.renew_certificate(clock::wall())? {
         tracing::info!("the broker's TLS certificate was renewed");
     }
-    Ok(is_renewed)
+    Ok(())
 }
 
-fn keep_certificate(authority: &mut Authority, server: &Child) {
-    match renew(authority) {
-        // It reads its files anew.
-        Ok(true) => server.signal(Signal::HUP),
-        Ok(false) => {}
-        Err(error) => tracing::error!("the broker's TLS certificate can't be renewed, and will end: {error:#}"),
+fn keep_certificate(dir: &Path) {
+    // Opened anew: somebody else may have renewed it meanwhile.
+    let renewed = Authority::open(dir).map_err(anyhow::Error::from).and_then(|mut authority| renew(&mut authority));
+    if let Err(error) = renewed {
+        tracing::error!("the broker's TLS certificate can't be renewed, and will end: {error:#}");
     }
 }
 

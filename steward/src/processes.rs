@@ -3,11 +3,19 @@
 //!
 //! It never decides who may ask, only what can be done at all.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use protocol::time::Wall;
+
+use crate::authority;
 use crate::broker::{Action, Denied, LinkBoard};
+use crate::clock;
 use crate::engine::{EngineError, EngineHandle, Input};
+use crate::enrol::renewal::Renewal;
 use crate::security::rules::{self, Rules, RulesView};
 use crate::supervise::{ControlError, Supervisor, Whence};
-use crate::view::ProcessView;
+use crate::view::{KeysView, ProcessView};
 
 /// What nothing works without. It has a thread of its own, which no supervisor owns.
 const ENGINE: &str = "engine";
@@ -22,21 +30,33 @@ pub(crate) struct Processes {
     supervisor: Supervisor,
     link: LinkBoard,
     rules: Rules,
+    renewal: Option<Renewal>,
+    dir: PathBuf,
 }
 
 impl Processes {
     /// Those of the node that these belong to.
-    pub(crate) fn new(engine: EngineHandle, supervisor: Supervisor, link: LinkBoard, rules: Rules) -> Self {
-        Self { engine, supervisor, link, rules }
+    pub(crate) fn new(
+        engine: EngineHandle,
+        supervisor: Supervisor,
+        link: LinkBoard,
+        rules: Rules,
+        renewal: Option<Renewal>,
+        dir: &Path,
+    ) -> Self {
+        Self { engine, supervisor, link, rules, renewal, dir: dir.to_owned() }
     }
 
-    /// All of them: lanes first, then the link and what is denied on it, the rules, the engine, and tasks in the order of their start.
+    /// All of them: lanes first, then the link and what is denied on it, the keys and certificates, the rules, the engine, and tasks
+    /// in the order of their start.
     pub(crate) async fn list(&self) -> Result<Vec<ProcessView>, EngineError> {
         let mut all = self.engine.ask(Input::Lanes).await?;
         all.push(self.link.process());
         for denied in self.link.denials().all() {
             show(&denied, &mut all);
         }
+        all.extend(self.renewal.as_ref().map(|renewal| keys(renewal.view())));
+        all.extend(certificate(&self.dir, clock::wall()));
         all.push(rules(self.rules.view(), self.rules.refused()));
         all.push(engine());
         all.extend(self.supervisor.list());
@@ -107,6 +127,39 @@ fn rules(view: RulesView, refused: u64) -> ProcessView {
     let note = (!notes.is_empty()).then(|| notes.join("; "));
     let (kind, name) = ("rules".to_owned(), rules::FILE.to_owned());
     ProcessView { kind, name, state, messages: refused, restarts: 0, note }
+}
+
+/// Until when the broker's certificate holds, where that is the fleet's, whose keys are here.
+fn certificate(dir: &Path, now: Wall) -> Option<ProcessView> {
+    let told = |state: &str, note: String| ProcessView {
+        kind: "tls".to_owned(),
+        name: "broker certificate".to_owned(),
+        state: state.to_owned(),
+        messages: 0,
+        restarts: 0,
+        note: Some(note),
+    };
+    let until = match authority::certificate_until(dir) {
+        Ok(until) => until?,
+        Err(error) => return Some(told("unknown", error.to_string())),
+    };
+    let at = clock::rfc3339(until);
+    let what_to_do = "`steward broker` renews it by itself; where the broker runs on another machine, `steward rotate --broker` \
+                      does, and the new files have to be copied there";
+    Some(if until <= now {
+        told("ended", format!("ended at {at}, so that no node gets in any more: {what_to_do}"))
+    } else if Duration::from_millis(until.0 - now.0) < authority::TOLD_BEFORE {
+        told("ends-soon", format!("ends at {at}: {what_to_do}"))
+    } else {
+        told("good", format!("until {at}"))
+    })
+}
+
+/// With which keys the node signs and logs in, and how far their renewal is.
+fn keys(view: KeysView) -> ProcessView {
+    let note = view.note.unwrap_or_else(|| format!("since {}, certificate {}", view.since, view.serial));
+    let (kind, name) = ("keys".to_owned(), "identity".to_owned());
+    ProcessView { kind, name, state: view.state, messages: 0, restarts: 0, note: Some(note) }
 }
 
 fn engine() -> ProcessView {

@@ -111,6 +111,32 @@ pub(crate) struct StandingView {
     /// Why it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
+    /// Since when a member has its key, if it has renewed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) renewed: Option<String>,
+    /// How far the renewal of its keys is: `asked`, or `certified` for new ones that it has not used yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) renewal: Option<String>,
+    /// Since when that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) renewal_since: Option<String>,
+}
+
+/// The keys of a node of a fleet, as the node itself has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeysView {
+    /// `current`; or how far their renewal is: `asking`, `connecting`, `refused`, `fell-back`.
+    pub(crate) state: String,
+    /// The public key with which the node signs.
+    pub(crate) key: String,
+    /// The serial of its certificate.
+    pub(crate) serial: u64,
+    /// When the fleet has vouched for it.
+    pub(crate) since: String,
+    /// What else there is to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
 }
 
 /// A lane, the link to the broker, or a supervised task, as `ps` prints it.

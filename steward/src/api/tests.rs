@@ -80,6 +80,7 @@ impl World {
                 NodeName::new("central").unwrap(),
                 Vec::new(),
             ),
+            renewal: None,
             dir: dir.path().to_owned(),
             info: Arc::new(info),
         };

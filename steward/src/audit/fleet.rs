@@ -26,11 +26,23 @@ pub(crate) enum Deed {
     Revoked,
     /// Rules were signed for nodes.
     RulesPushed,
+    /// A node was asked to renew its keys.
+    RenewalAsked,
+    /// A node has renewed its keys, and the old one is revoked.
+    Renewed,
 }
 
 impl Deed {
     /// All of them.
-    const ALL: [Self; 5] = [Self::Invited, Self::Withdrawn, Self::Joined, Self::Revoked, Self::RulesPushed];
+    const ALL: [Self; 7] = [
+        Self::Invited,
+        Self::Withdrawn,
+        Self::Joined,
+        Self::Revoked,
+        Self::RulesPushed,
+        Self::RenewalAsked,
+        Self::Renewed,
+    ];
 
     /// Its name in the log.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -40,6 +52,8 @@ impl Deed {
             Self::Joined => "joined",
             Self::Revoked => "revoked",
             Self::RulesPushed => "rules-pushed",
+            Self::RenewalAsked => "renewal-asked",
+            Self::Renewed => "renewed",
         }
     }
 

@@ -1,7 +1,7 @@
 //! The fleet's own certificate authority, and the broker's certificate.
 //!
 //! The CA lasts as long as the fleet: nodes hold it, and some of them are away for long. The broker's certificate is
-//! renewed by `steward broker` long before it ends.
+//! renewed by `steward broker` long before it ends, and by `steward rotate --broker` at any time.
 
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ const SERVER_DAYS: i32 = 365;
 
 /// So long before its end it is renewed.
 pub(super) const RENEW_BEFORE: Duration = Duration::from_secs(120 * 86_400);
+
+/// So long before its end an operator is told, because whoever should have renewed it has not.
+pub(crate) const TOLD_BEFORE: Duration = Duration::from_secs(60 * 86_400);
 
 /// How long the CA holds.
 const CA_YEARS: i16 = 100;

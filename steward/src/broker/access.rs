@@ -4,11 +4,12 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::{Auth, AuthError, ConnectOptions, ServerAddr};
 
 use crate::config::broker::{Login, Secret, Tls};
-use crate::security::keys::{KeyKind, KeyPair, SEED_CHARS};
+use crate::security::keys::{KeyKind, KeyPair, PublicKey, SEED_CHARS};
 
 /// The largest file that holds a login, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -17,6 +18,21 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 pub(crate) fn choose_tls() {
     if async_nats::rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("another provider of cryptography was chosen before");
+    }
+}
+
+/// With which key a client has logged in last, where it logs in with one. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeyUsed(Arc<Mutex<Option<PublicKey>>>);
+
+impl KeyUsed {
+    /// The key; none before the first attempt, and where the login is of another kind.
+    pub(crate) fn key(&self) -> Option<PublicKey> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, pair: &KeyPair) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(pair.public());
     }
 }
 
@@ -32,13 +48,18 @@ pub(crate) struct Access {
 impl Access {
     /// Options of the client that do what this says.
     pub(crate) fn options(&self, servers: &[ServerAddr]) -> ConnectOptions {
+        self.options_telling(servers, &KeyUsed::default())
+    }
+
+    /// The same; `used` says with which key the client has logged in last.
+    pub(crate) fn options_telling(&self, servers: &[ServerAddr], used: &KeyUsed) -> ConnectOptions {
         let options = match &self.login {
             Login::Address => in_address(servers),
             login => {
-                let login = login.clone();
+                let (login, used) = (login.clone(), used.clone());
                 ConnectOptions::with_auth_callback(move |nonce| {
-                    let login = login.clone();
-                    async move { login.answer(&nonce).await.map_err(AuthError::new) }
+                    let (login, used) = (login.clone(), used.clone());
+                    async move { login.answer(&nonce, &used).await.map_err(AuthError::new) }
                 })
             }
         };
@@ -97,7 +118,7 @@ struct Unusable(String);
 
 impl Login {
     /// What the broker is told, which may have sent something to sign.
-    async fn answer(&self, nonce: &[u8]) -> Result<Auth, Unusable> {
+    async fn answer(&self, nonce: &[u8], used: &KeyUsed) -> Result<Auth, Unusable> {
         let mut auth = Auth::new();
         match self {
             Self::Address => {}
@@ -107,11 +128,13 @@ impl Login {
                     Some(seed) => seed.pair().await?,
                     None => jwt.pair_in(&text)?,
                 };
+                used.note(&pair);
                 auth.jwt = Some(jwt.jwt_in(&text)?.to_owned());
                 auth.signature = Some(pair.sign(nonce).to_vec());
             }
             Self::Nkey(seed) => {
                 let pair = seed.pair().await?;
+                used.note(&pair);
                 auth.nkey = Some(pair.public().to_string());
                 auth.signature = Some(pair.sign(nonce).to_vec());
             }
@@ -203,7 +226,7 @@ mod tests {
             seed: Some(Secret::Text(format!("{seed}\n").into())),
         };
         for login in [whole, parts] {
-            let auth = login.answer(b"nonce").await.unwrap();
+            let auth = login.answer(b"nonce", &KeyUsed::default()).await.unwrap();
             assert_eq!(auth.jwt.as_deref(), Some("eyJ0.eyJq.c2ln"));
             assert_eq!(auth.signature.unwrap(), pair.sign(b"nonce"));
         }
@@ -211,12 +234,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_login_that_can_not_be_used_says_which_and_shows_nothing() {
-        let missing = Login::Token(Secret::File("/does/not/exist".into())).answer(b"").await.err().unwrap();
+        let missing =
+            Login::Token(Secret::File("/does/not/exist".into())).answer(b"", &KeyUsed::default()).await.err().unwrap();
         assert!(missing.to_string().starts_with("/does/not/exist can't be read"), "{missing}");
-        let text = Login::Nkey(Secret::Text("SUHUSHHUSH".into())).answer(b"").await.err().unwrap();
+        let text = Login::Nkey(Secret::Text("SUHUSHHUSH".into())).answer(b"", &KeyUsed::default()).await.err().unwrap();
         assert_eq!(text.to_string(), "there is no nkey seed in the value that was given");
         let password = Login::Password { user: "me".to_owned(), password: Secret::Text("p w \n".into()) };
-        assert_eq!(password.answer(b"").await.unwrap().password.as_deref(), Some("p w "));
+        assert_eq!(password.answer(b"", &KeyUsed::default()).await.unwrap().password.as_deref(), Some("p w "));
     }
 
     #[test]

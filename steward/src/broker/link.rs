@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::echo::Purpose;
 use super::name_check::{self, NameCheck};
 use super::state::LinkState;
-use super::{Broker, CALL, Line};
+use super::{Broker, CALL, Line, LinkBoard};
+use crate::security::keys::PublicKey;
 use signs::{Sign, tell_failures};
 
 /// How often the link is tried while nothing else is said about it.
@@ -67,6 +68,8 @@ enum Left {
     Dead,
     /// It works, and is made anew for the sake of what the broker denied on it.
     Denied,
+    /// The login has changed, and the next one is to be made with it.
+    Renewed,
 }
 
 /// What is known of the outage that goes on.
@@ -77,6 +80,21 @@ struct Outage {
 }
 
 impl Broker {
+    /// Has the connection made anew, with the login as it is now.
+    pub(crate) fn connect_anew(&self) {
+        self.0.renewed.notify_one();
+    }
+
+    /// The key of the login with which the link is up; none where it is not up, or the login is of another kind.
+    pub(crate) fn key_used(&self) -> Option<PublicKey> {
+        self.0.key_used.key().filter(|_| self.is_up())
+    }
+
+    /// How the link is.
+    pub(crate) fn board(&self) -> &LinkBoard {
+        &self.0.board
+    }
+
     /// Keeps the link until `end`, and takes it down then.
     pub(crate) async fn link_until(self, end: CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
@@ -138,7 +156,7 @@ impl Broker {
         let failures = signs.clone();
         let access = &self.0.config.access;
         let options = access
-            .options(&self.0.servers)
+            .options_telling(&self.0.servers, &self.0.key_used)
             .name(format!("steward {name}"))
             .retry_on_initial_connect()
             .max_reconnects(None)
@@ -224,6 +242,11 @@ impl Broker {
                     pause = (pause * 2).min(REBUILD_PAUSE_MAX);
                     dead = Some(connects);
                     // The client may be stuck in a write; then it does not even hear this.
+                    drop(tokio::time::timeout(CALL, client.force_reconnect()).await);
+                }
+                Left::Renewed => {
+                    tracing::info!("the connection is made anew, with the new login");
+                    dead = Some(connects);
                     drop(tokio::time::timeout(CALL, client.force_reconnect()).await);
                 }
             }
@@ -316,6 +339,7 @@ impl Broker {
                     Some(Sign::Connected | Sign::Failed(_)) => continue,
                 },
                 () = self.0.stuck.notified() => {}
+                () = self.0.renewed.notified() => return Left::Renewed,
                 () = tokio::time::sleep(HEARTBEAT) => {}
             }
             if client.connection_state() != State::Connected || connects(client) != connects_before {

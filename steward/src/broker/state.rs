@@ -89,6 +89,24 @@ impl LinkState {
         }
     }
 
+    /// Whether the broker has looked at our login and does not want it, or we have none that can be used.
+    pub(crate) fn is_refusal(self) -> bool {
+        match self {
+            Self::Unauthorized | Self::Revoked | Self::LoginExpired | Self::Forbidden | Self::Unusable => true,
+            Self::Connecting
+            | Self::Up
+            | Self::Unreachable
+            | Self::Silent
+            | Self::Mute
+            | Self::Plain
+            | Self::Untrusted
+            | Self::Expired
+            | Self::NotYetValid
+            | Self::Misnamed
+            | Self::CertificateRefused => false,
+        }
+    }
+
     /// What the failure of an attempt to connect means. The texts are those of async-nats, rustls and nats-server.
     pub(crate) fn of_failure(why: &str) -> Self {
         let why = why.to_ascii_lowercase();

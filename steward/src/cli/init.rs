@@ -152,7 +152,7 @@ pub(super) fn join_own(
         role: Role::Central,
         labels: BTreeMap::new(),
         // Higher than that of a central before.
-        serial: now.0 / 1000,
+        serial: now.0,
         renews: None,
         expires: None,
     };

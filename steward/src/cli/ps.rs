@@ -26,7 +26,7 @@ impl Verb for Ps {
     const ABOUT: &'static str = "List a node's processes: lanes (one for each node, type and method) and tasks";
     const MORE: &'static str = "\
 out: a lane of messages to a node. in: a lane of messages from one. link: the way to the broker, with what is wrong and \
-what to do, and how often it came back. rules: what the node accepts (`steward rules`), and \
+what to do, and how often it came back. keys: those of a node of a fleet, and how far their renewal is (`steward rotate`). tls: until when the certificate of the fleet's broker holds. rules: what the node accepts (`steward rules`), and \
 how often it has refused something since its start. task: a part of the node itself. A part that fails is restarted with longer and longer pauses; one that has failed too often (--restart-limit) is down until somebody starts it \
 (`steward start-process`) or the node restarts. Those without which nobody could do so are tried again every 10 minutes.
 Examples:
@@ -70,8 +70,10 @@ fn table(processes: &[ProcessView]) -> Table {
 
 fn style(process: &ProcessView) -> Style {
     match process.state.as_str() {
-        "down" | "kept" | "closed" => output::BAD,
-        "waiting" | "restarting" | "stopped" | "connecting" | "unreachable" | "silent" | "mute" => output::WAITS,
+        "ended" if process.kind == "tls" => output::BAD,
+        "down" | "kept" | "closed" | "refused" | "fell-back" => output::BAD,
+        "asking" | "ends-soon" | "waiting" | "restarting" | "stopped" | "connecting" | "unreachable" | "silent"
+        | "mute" => output::WAITS,
         "idle" => output::FAINT,
         // Everything else that a link may be needs somebody.
         state if process.kind == "link" && state != "up" => output::BAD,

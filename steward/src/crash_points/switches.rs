@@ -14,7 +14,7 @@ use crate::clock::Clock;
 const LOOK: Duration = Duration::from_millis(10);
 
 impl Point {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 22] = [
         Self::AtStart,
         Self::BeforeCommit,
         Self::AfterCommit,
@@ -31,6 +31,12 @@ impl Point {
         Self::AfterChunk,
         Self::InputTaken,
         Self::InputRead,
+        Self::RenewalBegun,
+        Self::RenewalKept,
+        Self::RenewalCertified,
+        Self::RenewalSwitched,
+        Self::RenewalConnected,
+        Self::RenewalSettled,
     ];
 
     fn as_str(self) -> &'static str {
@@ -51,6 +57,12 @@ impl Point {
             Self::AfterChunk => "after-chunk",
             Self::InputTaken => "input-taken",
             Self::InputRead => "input-read",
+            Self::RenewalBegun => "renewal-begun",
+            Self::RenewalKept => "renewal-kept",
+            Self::RenewalCertified => "renewal-certified",
+            Self::RenewalSwitched => "renewal-switched",
+            Self::RenewalConnected => "renewal-connected",
+            Self::RenewalSettled => "renewal-settled",
         }
     }
 }

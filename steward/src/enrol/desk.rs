@@ -6,23 +6,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use protocol::time::Wall;
 use tokio_util::sync::CancellationToken;
 
 use super::journal::Journal;
 use super::outcasts::{self, Herald};
+use super::registrar::renewing::Renewed;
 use super::registrar::{Answered, Outcome, Registrar, RegistrarError};
-use super::registry::Registry;
-use super::wire;
+use super::registry::{Member, Registry};
+use super::renewal::wire::Word;
+use super::{renewal, wire};
 use crate::audit::Audit;
-use crate::authority::Authority;
+use crate::authority::{self, Authority, TOLD_BEFORE};
 use crate::broker::Broker;
 use crate::clock::{self, Clock};
+use crate::security::identity::Identity;
 
 /// Requests that are looked at in a second; more are passed over, and asked again by those who mean it.
 const REQUESTS_PER_SECOND_MAX: u32 = 200;
 
 /// Lines about requests that nobody can answer, in a minute; more are only counted.
 const LINES_PER_MINUTE_MAX: u32 = 10;
+
+/// How often it is told that the broker's certificate ends soon.
+const TELL_CERTIFICATE: Duration = Duration::from_secs(86_400);
 
 /// How often it is looked whether somebody was thrown out.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,10 +49,13 @@ impl Desk {
     /// The desk of the fleet whose keys lie in `dir`.
     pub(crate) fn open(dir: &Path, broker: &Broker, clock: Clock, audit: Audit) -> anyhow::Result<Self> {
         let own = broker.trust().identity().context("this node has no identity, so it can't let others in")?;
-        let central = own.certificate.text.clone();
         let authority = Arc::new(Authority::open(dir)?);
-        let registry = Arc::new(Mutex::new(Registry::open(authority.folder())?));
-        let registrar = Arc::new(Registrar { authority: authority.clone(), central });
+        let mut registry = Registry::open(authority.folder())?;
+        registry.own(&member(&own))?;
+        let registry = Arc::new(Mutex::new(registry));
+        let trust = broker.trust().clone();
+        let text = move || trust.identity().map_or_else(|| "".into(), |own| own.certificate.text.clone());
+        let registrar = Arc::new(Registrar { authority: authority.clone(), own: Box::new(text) });
         Ok(Self { authority, registrar, registry, broker: broker.clone(), clock, audit })
     }
 
@@ -56,6 +66,7 @@ impl Desk {
         let mut herald = Herald::new(self.broker.clone());
         let mut journal = Journal::new(self.audit.clone(), self.registry.clone());
         let mut look = tokio::time::interval(LOOK);
+        let mut certificate = tokio::time::interval(TELL_CERTIFICATE);
         let mut pace = Allowance::new(REQUESTS_PER_SECOND_MAX, Duration::from_secs(1));
         let mut lines = Allowance::new(LINES_PER_MINUTE_MAX, Duration::from_secs(60));
         loop {
@@ -82,9 +93,19 @@ impl Desk {
                     }
                     continue;
                 }
+                _ = certificate.tick() => {
+                    self.tell_certificate();
+                    continue;
+                }
                 ask = asks.next() => match ask {
                     Some(ask) => {
-                        herald.asked(&ask.body);
+                        if let Ok(word) = Word::parse(&ask.body) {
+                            if pace.take(self.clock.elapsed()) {
+                                self.renewed(&ask.subject, word, &mut lines).await?;
+                            }
+                        } else {
+                            herald.asked(&ask.body);
+                        }
                         continue;
                     }
                     None => return Ok(()),
@@ -99,6 +120,27 @@ impl Desk {
             if let Some(answer) = self.answered(&id, arrival.body.into(), &mut lines).await? {
                 self.broker.publish_aside(wire::joined(&id), answer).await;
             }
+        }
+    }
+
+    /// Says if the broker's certificate ends soon: nobody would get in any more.
+    fn tell_certificate(&self) {
+        let Some(dir) = self.authority.folder().parent() else { return };
+        let soon = |until: &Wall| {
+            until.0.saturating_sub(clock::wall().0) < TOLD_BEFORE.as_millis().try_into().unwrap_or(u64::MAX)
+        };
+        match authority::certificate_until(dir) {
+            Ok(until) => {
+                if let Some(until) = until.filter(soon) {
+                    let until = clock::rfc3339(until);
+                    tracing::error!(
+                        until,
+                        "the TLS certificate of the fleet's broker ends, and then no node gets in any more; `steward broker` renews it by \
+                         itself; where the broker runs on another machine, run `steward rotate --broker` and copy the new files there"
+                    );
+                }
+            }
+            Err(error) => tracing::error!(%error, "it can't be seen until when the broker's certificate holds"),
         }
     }
 
@@ -127,6 +169,39 @@ impl Desk {
         Ok(None)
     }
 
+    /// Answers somebody who renews its keys; what came of it is in the log.
+    async fn renewed(&self, subject: &str, word: Word, lines: &mut Allowance) -> anyhow::Result<()> {
+        let Some(name) = outcasts::asker_in(subject) else { return Ok(()) };
+        let (registrar, registry, asker) = (self.registrar.clone(), self.registry.clone(), name.clone());
+        let decide = move || {
+            let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+            registrar.renew(&mut registry, &asker, &word, clock::wall())
+        };
+        let heard = match tokio::task::spawn_blocking(decide).await? {
+            Ok(heard) => heard,
+            Err(error) => {
+                let error = error.to_string();
+                if lines.take(self.clock.elapsed()) {
+                    tracing::error!(node = %name, error, "a node that renews its keys can't be answered; it asks again");
+                }
+                return Ok(());
+            }
+        };
+        match &heard.outcome {
+            Renewed::Settled => tracing::info!(node = %name, "a node has renewed its keys; the old one is revoked"),
+            Renewed::Certified | Renewed::Again => {
+                tracing::debug!(node = %name, "a node that renews its keys was answered")
+            }
+            Renewed::Refused(why) => {
+                if lines.take(self.clock.elapsed()) {
+                    tracing::warn!(node = %name, why, "a node that wants new keys was refused");
+                }
+            }
+        }
+        self.broker.publish_aside(renewal::wire::answers(&name), heard.body).await;
+        Ok(())
+    }
+
     /// Decides on one request, off the thread that everything else shares: the registry syncs its file.
     async fn answer(&self, id: String, body: Vec<u8>) -> anyhow::Result<Result<Answered, RegistrarError>> {
         let (registrar, registry) = (self.registrar.clone(), self.registry.clone());
@@ -135,6 +210,22 @@ impl Desk {
             registrar.join(&mut registry, &id, &body, clock::wall())
         };
         Ok(tokio::task::spawn_blocking(decide).await?)
+    }
+}
+
+/// The node here as a member of its own fleet.
+fn member(own: &Identity) -> Member {
+    let certificate = &own.certificate;
+    Member {
+        name: certificate.name.clone(),
+        key: certificate.key.to_string(),
+        role: certificate.role,
+        certificate: certificate.text.to_string(),
+        user: own.user_jwt.clone(),
+        serial: certificate.serial,
+        joined: certificate.issued,
+        renewed: None,
+        revoked: None,
     }
 }
 

@@ -6,14 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, ServerAddr, StatusCode};
-use futures_util::StreamExt as _;
+use async_nats::ServerAddr;
 use protocol::time::Wall;
-use tokio::sync::mpsc;
 
+use super::asking::{self, AskError, Question, Tell};
 use super::token::{Token, TokenError};
 use super::wire::{self, Answer, Request, Verdict, Welcome};
-use crate::broker::{Access, LinkState};
+use crate::broker::Access;
 use crate::clock;
 use crate::config::broker::{Login, Secret, Tls};
 use crate::security::certificate::{Certificate, Role};
@@ -29,21 +28,6 @@ const INVITATION: &str = "invitation";
 
 /// The CA, while it is not the identity's yet.
 const CA: &str = "ca.pem";
-
-/// How often it is looked whether the broker is there and central is to be asked.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// Looks from one question to the next.
-const ASK_LOOKS: u32 = 20;
-
-/// The pause between attempts to connect.
-const RECONNECT: Duration = Duration::from_millis(500);
-
-/// How long one attempt to connect may take.
-const CONNECT: Duration = Duration::from_secs(10);
-
-/// Reasons of failed attempts that wait to be told; more are dropped, the next attempt has the same.
-const REASONS_MAX: usize = 8;
 
 /// Why a node does not join. A refusal leaves the directory as it was.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +58,12 @@ pub(crate) enum JoinError {
     /// An address in the token.
     #[error("the invitation names a broker address that makes no sense: {0}")]
     Address(String),
-    /// The client.
-    #[error("the broker can't be connected to: {0}")]
-    Connect(String),
+    /// The request can't be written.
+    #[error("the request can't be written: {0}")]
+    Request(String),
+    /// Asking.
+    #[error("{0}")]
+    Ask(#[from] AskError),
     /// Nobody has answered.
     #[error(
         "not joined within {} s: {why}; what was begun is kept, so run the same command again", limit.as_secs()
@@ -109,9 +96,6 @@ pub(crate) struct Joining {
     /// How long to try.
     pub(crate) limit: Duration,
 }
-
-/// How far it has come, in words.
-pub(crate) type Tell<'t> = &'t mut dyn FnMut(&str);
 
 impl Joining {
     /// Joins. What is told is for whoever waits. `configure` writes what the node is told of itself, before its identity is
@@ -186,50 +170,6 @@ impl Joining {
         fleet: &PublicKey,
         tell: Tell<'_>,
     ) -> Result<Answer, JoinError> {
-        let (failures, mut failed) = mpsc::channel(REASONS_MAX);
-        let client = self.connect(folder, invitation, failures).await?;
-        let (subject, reply) = (wire::join(&self.token.id), wire::joined(&self.token.id));
-        let client_failed = |error: &dyn std::fmt::Display| JoinError::Connect(error.to_string());
-        let mut answers = client.subscribe(reply.clone()).await.map_err(|error| client_failed(&error))?;
-        let body = serde_json::to_string(request).map_err(|error| client_failed(&error))?;
-        let (mut look, mut wait) = (tokio::time::interval(LOOK), 0);
-        loop {
-            tokio::select! {
-                Some(why) = failed.recv() => tell(&why),
-                _ = look.tick() => {
-                    wait = u32::saturating_sub(wait, 1);
-                    if wait == 0 && client.connection_state() == async_nats::connection::State::Connected {
-                        wait = ASK_LOOKS;
-                        let asked = client.publish_with_reply(subject.clone(), reply.clone(), body.clone().into()).await;
-                        asked.map_err(|error| client_failed(&error))?;
-                    }
-                }
-                answer = answers.next() => {
-                    let Some(answer) = answer else { return Err(client_failed(&"the connection was ended")) };
-                    if answer.status == Some(StatusCode::NO_RESPONDERS) {
-                        tell("the broker is there, but central is not: waiting for it (steward run or steward up on central)");
-                        continue;
-                    }
-                    // What the fleet has not signed, or is for somebody else who has a copy of the token, is not for us.
-                    let Some(answer) = Answer::open(&answer.payload, fleet) else { continue };
-                    if answer.id == request.id && answer.node_key == request.node_key {
-                        return Ok(answer);
-                    }
-                    tell("somebody else uses the same invitation at this moment");
-                }
-            }
-        }
-    }
-
-    /// A client that tries for ever, and says why it fails.
-    async fn connect(
-        &self,
-        folder: &Path,
-        invitation: &KeyPair,
-        failures: mpsc::Sender<String>,
-    ) -> Result<Client, JoinError> {
-        let parse = |text: &String| text.parse().map_err(|_| JoinError::Address(text.clone()));
-        let servers: Vec<ServerAddr> = self.token.brokers.iter().map(parse).collect::<Result<_, _>>()?;
         let access = match &self.token.user {
             Some(user) => {
                 let seed = Secret::Text(invitation.seed().as_str().into());
@@ -238,21 +178,25 @@ impl Joining {
             }
             None => self.access.clone(),
         };
-        let options: ConnectOptions = access
-            .options(&servers)
-            .name("steward, joining")
-            .retry_on_initial_connect()
-            .max_reconnects(None)
-            .connection_timeout(CONNECT)
-            .reconnect_delay_callback(|_| RECONNECT)
-            .reconnect_to_server_callback(move |servers, _| {
-                let why = servers.iter().filter_map(|server| server.last_error.as_deref()).next();
-                if let Some(why) = why.map(|why| LinkState::of_failure(why).advice(why)) {
-                    drop(failures.try_send(why));
-                }
-                async { None }
-            });
-        options.connect(servers).await.map_err(|error| JoinError::Connect(error.to_string()))
+        let parse = |text: &String| text.parse().map_err(|_| JoinError::Address(text.clone()));
+        let servers: Vec<ServerAddr> = self.token.brokers.iter().map(parse).collect::<Result<_, _>>()?;
+        let question = Question {
+            body: serde_json::to_string(request).map_err(|error| JoinError::Request(error.to_string()))?,
+            subject: wire::join(&self.token.id),
+            answers: wire::joined(&self.token.id),
+            refused_max: None,
+        };
+        let line = asking::Line { access: &access, servers: &servers, name: "steward, joining" };
+        let heard = |body: &[u8], tell: &mut dyn FnMut(&str)| {
+            // What the fleet has not signed, or is for somebody else who has a copy of the token, is not for us.
+            let answer = Answer::open(body, fleet)?;
+            if answer.id == request.id && answer.node_key == request.node_key {
+                return Some(answer);
+            }
+            tell("somebody else uses the same invitation at this moment");
+            None
+        };
+        Ok(asking::ask(line, &question, tell, heard).await?)
     }
 
     /// The identity that the answer makes, if everything in it is what it has to be.

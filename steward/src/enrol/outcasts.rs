@@ -36,6 +36,16 @@ struct Ask {
     version: u64,
 }
 
+/// Where a node of this name asks.
+pub(super) fn ask(name: &NodeName) -> String {
+    format!("{ASK_PREFIX}{name}")
+}
+
+/// The node that asks there, if the subject is one of those.
+pub(super) fn asker_in(subject: &str) -> Option<NodeName> {
+    NodeName::new(subject.strip_prefix(ASK_PREFIX)?).ok()
+}
+
 /// Whether a node that asks has an older list than this.
 pub(crate) fn is_behind(body: &[u8], version: u64) -> bool {
     body.len() <= ASK_BYTES_MAX && serde_json::from_slice::<Ask>(body).is_ok_and(|ask| ask.version < version)
@@ -44,7 +54,9 @@ pub(crate) fn is_behind(body: &[u8], version: u64) -> bool {
 /// Keeps the list of this node up to date until the end.
 pub(crate) async fn follow(broker: Broker, end: CancellationToken) -> anyhow::Result<()> {
     let Some(list) = broker.trust().revocations().cloned() else { return Ok(()) };
-    let Some(own) = broker.trust().identity().map(|identity| identity.certificate.clone()) else { return Ok(()) };
+    let Some(name) = broker.trust().identity().map(|identity| identity.certificate.name.clone()) else { return Ok(()) };
+    // The key that the node has at the moment: one that it has had before is revoked in good order.
+    let is_out = || broker.trust().identity().is_some_and(|own| list.has(&own.certificate.key));
     let mut told = broker.aside(REVOKED);
     let (mut ups, mut again) = (broker.ups(), tokio::time::interval(ASK_AGAIN));
     loop {
@@ -52,18 +64,18 @@ pub(crate) async fn follow(broker: Broker, end: CancellationToken) -> anyhow::Re
             () = end.cancelled() => return Ok(()),
             up = ups.changed() => {
                 up?;
-                ask(&broker, &own.name, list.version()).await?;
+                ask_for_list(&broker, &name, list.version()).await?;
             }
-            _ = again.tick() => ask(&broker, &own.name, list.version()).await?,
+            _ = again.tick() => ask_for_list(&broker, &name, list.version()).await?,
             arrival = told.next() => {
                 let Some(arrival) = arrival else { return Ok(()) };
-                let was_out = list.has(&own.key);
+                let was_out = is_out();
                 take(&list, &arrival.body).await?;
-                if list.has(&own.key) && !was_out {
+                if is_out() && !was_out {
                     tracing::error!(
                         "this node was revoked: nobody in the fleet believes it any more, and the broker keeps it out; to let \
                          it in again, run `steward invite {}` on central, remove the folder identity here, and run `steward \
-                         join`", own.name
+                         join`", name
                     );
                 }
             }
@@ -72,9 +84,9 @@ pub(crate) async fn follow(broker: Broker, end: CancellationToken) -> anyhow::Re
 }
 
 /// Tells central which list this node has, if the link is up.
-async fn ask(broker: &Broker, own: &NodeName, version: u64) -> anyhow::Result<()> {
+async fn ask_for_list(broker: &Broker, own: &NodeName, version: u64) -> anyhow::Result<()> {
     if broker.is_up() {
-        broker.publish_aside(format!("{ASK_PREFIX}{own}"), serde_json::to_string(&Ask { version })?).await;
+        broker.publish_aside(ask(own), serde_json::to_string(&Ask { version })?).await;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Central's decision on whoever asks to join: who is let in, and what it is given. It writes down before it answers.
 
+pub(crate) mod renewing;
+
 use std::sync::Arc;
 
 use protocol::name::NodeName;
@@ -15,8 +17,8 @@ use crate::security::keys::{PublicKey, SealPublic};
 pub(crate) struct Registrar {
     /// The keys of the fleet.
     pub(crate) authority: Arc<Authority>,
-    /// Central's own certificate, which a new node is given.
-    pub(crate) central: Arc<str>,
+    /// Whom central itself is, whose certificate a new node is given.
+    pub(crate) own: Box<dyn Fn() -> Arc<str> + Send + Sync>,
 }
 
 /// Why a request brings no answer. The node asks again, so nothing is lost by it.
@@ -120,7 +122,7 @@ impl Registrar {
     }
 
     fn welcome(&self, member: Member) -> Verdict {
-        let central = self.central.as_ref().to_owned();
+        let central = (self.own)().as_ref().to_owned();
         Verdict::Welcome(Welcome { certificate: member.certificate, central, user: member.user })
     }
 }

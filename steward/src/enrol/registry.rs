@@ -8,6 +8,7 @@
 mod invitations;
 mod journal;
 mod members;
+mod renewals;
 mod revocations;
 
 use std::fs::OpenOptions;
@@ -19,6 +20,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 pub(crate) use invitations::{Invitation, PENDING_MAX};
 pub(crate) use members::{Admission, Member};
+pub(crate) use renewals::{NotRenewed, Progress, Renewal, Wanted};
 pub(crate) use revocations::Revoked;
 
 use crate::security::revocations::REVOKED_MAX;
@@ -30,7 +32,7 @@ const FILE: &str = "registry.db";
 const APPLICATION_ID: i32 = 0x7374_7772;
 
 /// The version of the tables.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -140,11 +142,15 @@ impl Registry {
             (0, 0) => {
                 transaction.execute_batch(TABLES)?;
                 transaction.execute_batch(journal::TABLE)?;
+                transaction.execute_batch(renewals::TABLES)?;
                 transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
                 transaction.pragma_update(None, "user_version", VERSION)?;
             }
-            (APPLICATION_ID, 1) => {
-                transaction.execute_batch(journal::TABLE)?;
+            (APPLICATION_ID, found @ 1..VERSION) => {
+                if found < 2 {
+                    transaction.execute_batch(journal::TABLE)?;
+                }
+                transaction.execute_batch(renewals::TABLES)?;
                 transaction.pragma_update(None, "user_version", VERSION)?;
             }
             (APPLICATION_ID, VERSION) => {}

@@ -3,6 +3,7 @@
 
 use data_encoding::BASE64URL_NOPAD;
 use protocol::name::NodeName;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::security::keys::{KeyKind, KeyPair, PublicKey, SIGNATURE_BYTES, SealPublic};
@@ -97,8 +98,8 @@ impl Request {
             node_signature: String::new(),
         };
         let signed = request.signed();
-        request.invitation_signature = BASE64URL_NOPAD.encode(&invitation.sign(signed.as_bytes()));
-        request.node_signature = BASE64URL_NOPAD.encode(&node.sign(signed.as_bytes()));
+        request.invitation_signature = sign(invitation, &signed);
+        request.node_signature = sign(node, &signed);
         request
     }
 
@@ -119,8 +120,7 @@ impl Request {
             (invitation, &self.invitation_signature, "the invitation's key"),
             (&node, &self.node_signature, "the node's key"),
         ] {
-            let signature = signature_in(signature).ok_or(RequestError::Signature(whose))?;
-            if !key.verify(signed.as_bytes(), &signature) {
+            if !is_signed(key, &signed, signature) {
                 return Err(RequestError::Signature(whose));
             }
         }
@@ -177,26 +177,43 @@ struct Signed {
 impl Answer {
     /// As it is published.
     pub(crate) fn seal(&self, fleet: &KeyPair) -> serde_json::Result<String> {
-        let said = serde_json::to_string(self)?;
-        let signature = BASE64URL_NOPAD.encode(&fleet.sign(answer_signed(&said).as_bytes()));
-        serde_json::to_string(&Signed { said, signature })
+        seal(self, ANSWER_SIGNED_FOR, fleet)
     }
 
     /// Reads an answer; none if `fleet` has not signed it.
     pub(crate) fn open(body: &[u8], fleet: &PublicKey) -> Option<Self> {
-        if body.len() > ANSWER_BYTES_MAX {
-            return None;
-        }
-        let Signed { said, signature } = serde_json::from_slice(body).ok()?;
-        let is_signed = fleet.verify(answer_signed(&said).as_bytes(), &signature_in(&signature)?);
-        is_signed.then(|| serde_json::from_str(&said).ok()).flatten()
+        open(body, ANSWER_SIGNED_FOR, fleet)
     }
 }
 
-fn answer_signed(said: &str) -> String {
-    format!("{ANSWER_SIGNED_FOR}\n{said}")
+/// An answer of central as it is published, signed with the fleet key for one purpose.
+pub(super) fn seal<T: Serialize>(answer: &T, purpose: &str, fleet: &KeyPair) -> serde_json::Result<String> {
+    let said = serde_json::to_string(answer)?;
+    let signature = sign(fleet, &signed_for(purpose, &said));
+    serde_json::to_string(&Signed { said, signature })
 }
 
-fn signature_in(text: &str) -> Option<[u8; SIGNATURE_BYTES]> {
-    BASE64URL_NOPAD.decode(text.as_bytes()).ok()?.try_into().ok()
+/// Reads an answer; none if `fleet` has not signed it for this purpose.
+pub(super) fn open<T: DeserializeOwned>(body: &[u8], purpose: &str, fleet: &PublicKey) -> Option<T> {
+    if body.len() > ANSWER_BYTES_MAX {
+        return None;
+    }
+    let Signed { said, signature } = serde_json::from_slice(body).ok()?;
+    is_signed(fleet, &signed_for(purpose, &said), &signature).then(|| serde_json::from_str(&said).ok()).flatten()
+}
+
+fn signed_for(purpose: &str, said: &str) -> String {
+    format!("{purpose}\n{said}")
+}
+
+/// The signature over a text, as it stands in JSON.
+pub(super) fn sign(key: &KeyPair, text: &str) -> String {
+    BASE64URL_NOPAD.encode(&key.sign(text.as_bytes()))
+}
+
+/// Whether that is this key's signature over this text.
+pub(super) fn is_signed(key: &PublicKey, text: &str, signature: &str) -> bool {
+    let signature: Option<[u8; SIGNATURE_BYTES]> =
+        BASE64URL_NOPAD.decode(signature.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    signature.is_some_and(|signature| key.verify(text.as_bytes(), &signature))
 }

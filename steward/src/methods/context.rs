@@ -22,6 +22,7 @@ use crate::audit::Audit;
 use crate::blobs::Blobs;
 use crate::clock;
 use crate::engine::{EngineHandle, Input};
+use crate::enrol::renewal::Renewal;
 use crate::processes::Processes;
 use crate::security::rules::{Limits, Rules};
 use crate::store::{ErrorRow, Note};
@@ -42,6 +43,7 @@ pub(super) struct Host {
     pub(super) error_log: Appender,
     pub(super) supervisor: Supervisor,
     pub(super) processes: Processes,
+    pub(super) renewal: Option<Renewal>,
     pub(super) engine: EngineHandle,
 }
 
@@ -188,6 +190,11 @@ impl<'a> MethodCtx<'a> {
     /// What the node accepts.
     pub(crate) fn rules(&self) -> &Rules {
         &self.host.rules
+    }
+
+    /// How the node's keys are renewed; none where it has no identity.
+    pub(crate) fn renewal(&self) -> Option<&Renewal> {
+        self.host.renewal.as_ref()
     }
 
     /// The node's processes.

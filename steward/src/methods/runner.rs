@@ -30,10 +30,10 @@ use super::ready::{Permit, ready};
 use super::{Ending, Method, entry, error_log, text_logging};
 use crate::audit::Audit;
 use crate::blobs::Blobs;
-use crate::broker::LinkBoard;
 use crate::clock;
 use crate::crash_points::{Point, reach};
 use crate::engine::EngineHandle;
+use crate::enrol::renewal::Renewal;
 use crate::processes::Processes;
 use crate::security::rules::{Rules, smaller};
 use crate::supervise::{Spec, Stops, Supervisor};
@@ -79,14 +79,16 @@ pub(crate) struct Setup {
     pub(crate) guard: Option<Program>,
     /// Where to read bodies that are only in the store.
     pub(crate) bodies: Bodies,
-    /// How the link is.
-    pub(crate) link: LinkBoard,
+    /// The node's processes, for whoever asks how it is.
+    pub(crate) processes: Processes,
     /// Where to write down what runs.
     pub(crate) audit: Audit,
     /// Who says, just before it runs, whether a message may.
     pub(crate) permit: Permit,
-    /// What the node accepts, for whoever asks how it is.
+    /// What the node accepts, for whoever brings other rules.
     pub(crate) rules: Rules,
+    /// How the node's keys are renewed; none without an identity.
+    pub(crate) renewal: Option<Renewal>,
 }
 
 /// What has happened since the start, for metrics.
@@ -166,7 +168,8 @@ impl Runner {
             text_log,
             error_log,
             supervisor: supervisor.clone(),
-            processes: Processes::new(engine.clone(), supervisor.clone(), setup.link, setup.rules),
+            processes: setup.processes,
+            renewal: setup.renewal,
             engine: engine.clone(),
         };
         let shared = Arc::new(Shared {

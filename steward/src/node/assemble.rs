@@ -26,6 +26,7 @@ use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::crash_points::{Point, plant, reach};
 use crate::engine::{EFFECT_BATCHES_MAX, Engine, EngineHandle, EngineStats, INPUTS_MAX, Outputs, REPORTS_MAX};
+use crate::enrol::renewal::Renewal;
 use crate::hello::Hello;
 use crate::intake::inmsg::{Inmsg, Timing};
 use crate::intake::{Defaults, Intake};
@@ -34,6 +35,7 @@ use crate::logging;
 use crate::message_log::MessageLog;
 use crate::methods::{self, Runner};
 use crate::metrics::{self, Sample};
+use crate::processes::Processes;
 use crate::results::{self, Results};
 use crate::security::rules::Rules;
 use crate::security::trust::Trust;
@@ -46,7 +48,7 @@ pub(super) struct Parts {
     pub(super) engine: EngineHandle,
     pub(super) engine_ended: CancellationToken,
     pub(super) broker: Broker,
-    pub(super) link: LinkBoard,
+    pub(super) renewal: Option<Renewal>,
     pub(super) runner: Runner,
     pub(super) supervisor: Supervisor,
     pub(super) troubles: Troubles,
@@ -94,11 +96,11 @@ pub(super) async fn assemble(
     let gate = Gate::open(config, trust.clone());
     gate.keep(&supervisor);
     let wiring = wiring(config, &engine, (for_broker, bulk), &stats, &supervisor, clock, &gate);
-    let link = wiring.board.clone();
     let (broker, name_check) = Broker::new(broker_config(config, &identity, trust), wiring)?;
     keep_broker(&supervisor, &broker);
-    super::membership::keep(dir, &supervisor, &broker, clock, &gate.audit);
-    let runner = Runner::spawn(setup(config, &opened, &link, &gate)?, &supervisor, for_runner, engine.clone());
+    let renewal = super::membership::keep(dir, &supervisor, &broker, clock, &gate.audit);
+    let setup = setup(config, &opened, (&engine, &supervisor), (&broker, &renewal), &gate)?;
+    let runner = Runner::spawn(setup, &supervisor, for_runner, engine.clone());
     let results = results::Wiring {
         engine: engine.clone(),
         broker: broker.clone(),
@@ -137,7 +139,7 @@ pub(super) async fn assemble(
     let intake_end = supervisor.token().child_token();
     let (rules, audit) = (gate.rules, gate.audit);
     let parts =
-        Parts { engine, engine_ended, broker, link, runner, supervisor, troubles, rules, audit, intake_end, lock };
+        Parts { engine, engine_ended, broker, renewal, runner, supervisor, troubles, rules, audit, intake_end, lock };
     let intake = open_doors(config, &parts, may, clock);
     doors_for_tools(config, &parts, &stats);
     keep_reporting(config, &parts, intake)?;
@@ -199,10 +201,11 @@ fn open_doors(config: &Config, parts: &Parts, (may_command, may_seal): (bool, bo
         intake: intake.clone(),
         engine: parts.engine.clone(),
         supervisor: parts.supervisor.clone(),
-        link: parts.link.clone(),
+        link: parts.broker.board().clone(),
         rules: parts.rules.clone(),
+        renewal: parts.renewal.clone(),
         dir: config.node.dir.clone(),
-        info: info(config, parts.broker.clone(), parts.link.clone()),
+        info: info(config, parts.broker.clone()),
     };
     let spec = Spec::new("api").stops(Stops::FromAfar("nobody there could start it again"));
     parts.supervisor.keep(spec, move |end| api.clone().run(end));
@@ -232,7 +235,7 @@ fn doors_for_tools(config: &Config, parts: &Parts, stats: &Arc<EngineStats>) {
 fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> Sample + Send + Sync> {
     let (broker, runner, troubles, stats) =
         (parts.broker.clone(), parts.runner.clone(), parts.troubles.clone(), stats.clone());
-    let (rules, audit, link) = (parts.rules.clone(), parts.audit.clone(), parts.link.clone());
+    let (rules, audit, link) = (parts.rules.clone(), parts.audit.clone(), parts.broker.board().clone());
     Arc::new(move || {
         let (queues, told) = (stats.queues(), troubles.counts());
         Sample {
@@ -375,7 +378,13 @@ fn wiring(
     }
 }
 
-fn setup(config: &Config, opened: &Opened, link: &LinkBoard, gate: &Gate) -> anyhow::Result<methods::Setup> {
+fn setup(
+    config: &Config,
+    opened: &Opened,
+    (engine, supervisor): (&EngineHandle, &Supervisor),
+    (broker, renewal): (&Broker, &Option<Renewal>),
+    gate: &Gate,
+) -> anyhow::Result<methods::Setup> {
     let reader = Mutex::new(Reader::open(&config.node.dir)?);
     let read = move |ticket| {
         let found = reader.lock().unwrap_or_else(PoisonError::into_inner).inbox_message(ticket);
@@ -384,6 +393,8 @@ fn setup(config: &Config, opened: &Opened, link: &LinkBoard, gate: &Gate) -> any
             None
         })
     };
+    let (board, rules, dir) = (broker.board().clone(), gate.rules.clone(), &config.node.dir);
+    let processes = Processes::new(engine.clone(), supervisor.clone(), board, rules, renewal.clone(), dir);
     Ok(methods::Setup {
         node: config.node.name.clone(),
         dir: config.node.dir.clone(),
@@ -392,10 +403,11 @@ fn setup(config: &Config, opened: &Opened, link: &LinkBoard, gate: &Gate) -> any
         started: clock::wall(),
         guard: Some(methods::job_guard::Program::own()),
         bodies: Arc::new(read),
-        link: link.clone(),
+        processes,
         audit: gate.audit.clone(),
         permit: gate.permit(),
         rules: gate.rules.clone(),
+        renewal: renewal.clone(),
     })
 }
 
@@ -406,7 +418,7 @@ fn retention(config: &Config) -> Retention {
     }
 }
 
-fn info(config: &Config, broker: Broker, board: LinkBoard) -> Arc<dyn Fn() -> InfoView + Send + Sync> {
+fn info(config: &Config, broker: Broker) -> Arc<dyn Fn() -> InfoView + Send + Sync> {
     let fixed = InfoView {
         node: config.node.name.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -422,7 +434,7 @@ fn info(config: &Config, broker: Broker, board: LinkBoard) -> Arc<dyn Fn() -> In
     };
     Arc::new(move || {
         let link = if broker.is_up() { "up" } else { "down" };
-        let view = board.view();
+        let view = broker.board().view();
         InfoView { link: link.to_owned(), link_state: view.state.to_string(), link_note: view.note, ..fixed.clone() }
     })
 }

@@ -1,4 +1,5 @@
-//! What a node of a fleet does for being one: it keeps up to date who is thrown out, and central lets others in.
+//! What a node of a fleet does for being one: it keeps up to date who is thrown out, renews its
+//! keys, and central lets others in.
 
 use std::path::Path;
 
@@ -8,18 +9,27 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::enrol::desk::Desk;
 use crate::enrol::outcasts;
+use crate::enrol::renewal::Renewal;
 use crate::supervise::{Spec, Stops, Supervisor};
 
-/// Runs both until the node stops. Without an identity there is nothing to do.
-pub(super) fn keep(dir: &Path, supervisor: &Supervisor, broker: &Broker, clock: Clock, audit: &Audit) {
-    if broker.trust().identity().is_none() {
-        return;
-    }
+/// Runs all of it until the node stops. Without an identity there is nothing to do; with one, this is how its keys are renewed.
+pub(super) fn keep(
+    dir: &Path,
+    supervisor: &Supervisor,
+    broker: &Broker,
+    clock: Clock,
+    audit: &Audit,
+) -> Option<Renewal> {
+    let kept = Renewal::new(dir, broker, clock)?;
+    let renewal = kept.clone();
+    let spec =
+        Spec::new("key renewal").stops(Stops::Here("keys that somebody else may have could not be renewed from afar"));
+    supervisor.keep(spec, move |end| renewal.clone().run(end));
     let following = broker.clone();
     let spec = Spec::new("revocations").stops(Stops::Never("this node would go on believing keys that are revoked"));
     supervisor.keep(spec, move |end| outcasts::follow(following.clone(), end));
     if dir.join(authority::FOLDER).symlink_metadata().is_err() {
-        return;
+        return Some(kept);
     }
     let (dir, broker, audit) = (dir.to_owned(), broker.clone(), audit.clone());
     let spec = Spec::new("enrolment").stops(Stops::Here("nobody could be thrown out of the fleet any more"));
@@ -28,4 +38,5 @@ pub(super) fn keep(dir: &Path, supervisor: &Supervisor, broker: &Broker, clock: 
         let desk = Desk::open(&dir, &broker, clock, audit.clone());
         async move { desk?.run(end).await }
     });
+    Some(kept)
 }

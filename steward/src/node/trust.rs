@@ -15,7 +15,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::engine::Input;
 use crate::security::certificate::Certificate;
-use crate::security::identity::Identity;
+use crate::security::identity::{Identity, renewal};
 use crate::security::keys::PublicKey;
 use crate::security::known::Shelf;
 use crate::security::revocations::Revocations;
@@ -56,7 +56,13 @@ pub(super) fn trust(config: &Config, inputs: &mpsc::Sender<Input>) -> anyhow::Re
     }
     let revocations = Revocations::load(dir, identity.fleet)
         .context("the list of revoked keys can't be used; if you remove the file, central sends it again")?;
-    Ok(Trust::fleet(central, identity, shelf(dir, inputs.clone())?, revocations))
+    // Where a renewal of the keys was ended in the middle, others may seal for either.
+    let beside = renewal::beside(dir)?;
+    let trust = Trust::fleet(central, identity, shelf(dir, inputs.clone())?, revocations);
+    if let Some(other) = beside {
+        trust.keep_beside(other);
+    }
+    Ok(trust)
 }
 
 /// Whether a server is on this machine, so that nobody else can listen or speak in between.

@@ -9,7 +9,10 @@
 //! | `node.creds` | its NATS user (JWT), where the broker is the fleet's |
 //! | `ca.pem` | who vouches for the broker, where that is not somebody that everybody knows |
 //!
-//! The folder is written aside and put in place as a whole, so that keys and certificate always belong together.
+//! The folder is written aside and put in place as a whole, so that keys and certificate always belong together. While keys are
+//! renewed, a second one lies beside it ([`renewal`]).
+
+pub(crate) mod renewal;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -146,29 +149,38 @@ impl Identity {
     /// Reads the identity in the node's directory `dir`; none if it has no such folder. Whether the certificate still
     /// holds is not looked at: a node whose certificate has expired has to be able to say so.
     pub(crate) fn load(dir: &Path) -> Result<Option<Self>, IdentityError> {
-        let folder = Self::folder(dir);
-        match secret_file::check_folder(&folder) {
+        Self::load_from(&Self::folder(dir))
+    }
+
+    /// Reads the identity in this folder; none if the folder is not there.
+    fn load_from(folder: &Path) -> Result<Option<Self>, IdentityError> {
+        match secret_file::check_folder(folder) {
             Err(SecretFileError::Missing { .. }) => return Ok(None),
             checked => checked?,
         }
         let fleet_path = folder.join(FLEET);
-        let fleet = PublicKey::parse(&required(&folder, FLEET)?, KeyKind::Account)
+        let fleet = PublicKey::parse(&required(folder, FLEET)?, KeyKind::Account)
             .map_err(|why| IdentityError::Key { path: fleet_path, why })?;
-        let keys = NodeKeys::load(&folder)?;
+        let keys = NodeKeys::load(folder)?;
         let path = folder.join(CERTIFICATE);
-        let certificate = Certificate::verify(&required(&folder, CERTIFICATE)?, &fleet)
+        let certificate = Certificate::verify(&required(folder, CERTIFICATE)?, &fleet)
             .map_err(|why| IdentityError::Certificate { path: path.clone(), why })?;
         if certificate.key != keys.node.public() || certificate.seal_key != keys.seal.public() {
             return Err(IdentityError::Apart { certificate: path, seed: folder.join(NODE_SEED) });
         }
-        let user_jwt = optional(&folder, USER_JWT)?;
-        let ca = optional(&folder, CA)?;
+        let user_jwt = optional(folder, USER_JWT)?;
+        let ca = optional(folder, CA)?;
         Ok(Some(Self { keys, certificate, fleet, user_jwt, ca }))
     }
 
     /// Writes the identity into the node's directory `dir`, as a whole; what was there before goes.
     pub(crate) fn save(&self, dir: &Path) -> Result<(), IdentityError> {
-        let (folder, aside) = (Self::folder(dir), dir.join(format!("{FOLDER}.new")));
+        self.save_as(dir, FOLDER)
+    }
+
+    /// Writes it into the folder with this name, as a whole.
+    fn save_as(&self, dir: &Path, name: &str) -> Result<(), IdentityError> {
+        let (folder, aside) = (dir.join(name), dir.join(format!("{name}.new")));
         let placing = |error| IdentityError::Place { path: folder.clone(), error };
         remove_folder(&aside).map_err(placing)?;
         self.keys.save(&aside)?;
@@ -179,9 +191,9 @@ impl Identity {
                 secret_file::write(&aside.join(name), text)?;
             }
         }
-        let placed = match rustix::fs::renameat_with(CWD, &aside, CWD, &folder, RenameFlags::EXCHANGE) {
-            Err(rustix::io::Errno::NOENT) => fs::rename(&aside, &folder),
-            exchanged => exchanged.map_err(io::Error::from),
+        let placed = match exchange(&aside, &folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => fs::rename(&aside, &folder),
+            exchanged => exchanged,
         };
         placed.and_then(|()| File::open(dir)?.sync_all()).map_err(placing)?;
         remove_folder(&aside).map_err(placing)
@@ -206,6 +218,11 @@ fn optional(folder: &Path, name: &str) -> Result<Option<String>, IdentityError> 
         Err(SecretFileError::Missing { .. }) => Ok(None),
         read => Ok(Some(read?.as_str().to_owned())),
     }
+}
+
+/// Has two folders change places, in one step.
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    Ok(rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
 fn remove_folder(path: &Path) -> io::Result<()> {

@@ -1,11 +1,12 @@
 //! Which key belongs to which name: learned from certificates, kept durably, and looked up for each publish that comes in.
 //!
-//! Of each name the certificate with the highest serial counts. In memory are those that were asked for lately; the store
-//! has all of them.
+//! Of each name the certificate with the highest serial counts, and beside it the key that it says that it renews, until that one is
+//! revoked: what was signed with it may still be on its way, and its node may not have got in with the new one yet. In memory are
+//! those that were asked for lately; the store has all of them.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use protocol::name::NodeName;
 use protocol::time::Wall;
@@ -44,6 +45,8 @@ pub(crate) struct Known {
     pub(crate) serial: u64,
     /// Until when its certificate holds.
     pub(crate) expires: Option<Wall>,
+    /// The key that this one takes the place of.
+    renews: Option<PublicKey>,
     digest: blake3::Hash,
 }
 
@@ -55,15 +58,40 @@ impl Known {
             seal_key: certificate.seal_key,
             serial: certificate.serial,
             expires: certificate.expires,
+            renews: certificate.renews,
             digest: blake3::hash(certificate.text.as_bytes()),
         }
     }
+
+    /// The same node with the key that it had before, where there is one.
+    fn before(&self) -> Option<Self> {
+        let key = self.renews?;
+        let sender = Sender { key: Some(key), ..self.sender.clone() };
+        // A serial that any certificate has at least: nobody is refused for it.
+        Some(Self {
+            sender,
+            key,
+            serial: 0,
+            expires: self.expires,
+            renews: None,
+            digest: self.digest,
+            seal_key: self.seal_key,
+        })
+    }
+}
+
+/// This node: the key that it has, and the one that it has had before.
+#[derive(Debug, Clone)]
+struct Own {
+    now: Arc<Known>,
+    before: Option<Arc<Known>>,
 }
 
 /// All that are known. Our own is always among them.
 pub(crate) struct Directory {
     fleet: PublicKey,
-    own: Arc<Known>,
+    name: NodeName,
+    own: RwLock<Own>,
     shelf: Shelf,
     cache: Mutex<Cache>,
 }
@@ -76,20 +104,34 @@ struct Cache {
 
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Directory").field("own", &self.own).finish_non_exhaustive()
+        f.debug_struct("Directory").field("own", &self.own()).finish_non_exhaustive()
     }
 }
 
 impl Directory {
     /// What the fleet says, beginning with our own certificate.
     pub(crate) fn new(own: &Certificate, shelf: Shelf) -> Self {
-        Self { fleet: own.fleet, own: Arc::new(Known::new(own)), shelf, cache: Mutex::default() }
+        let (now, name) = (Arc::new(Known::new(own)), own.name.clone());
+        let own_ = Own { before: now.before().map(Arc::new), now };
+        Self { fleet: own.fleet, name, own: RwLock::new(own_), shelf, cache: Mutex::default() }
+    }
+
+    /// This node has another certificate from now on; the key that it had is its own still.
+    pub(crate) fn take_on(&self, certificate: &Certificate) {
+        let mut own = self.own.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut own.now, Arc::new(Known::new(certificate)));
+        own.before = Some(before);
+    }
+
+    fn own(&self) -> Own {
+        self.own.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whose key this is.
     pub(crate) fn by_key(&self, key: &PublicKey) -> Option<Arc<Known>> {
-        if *key == self.own.key {
-            return Some(self.own.clone());
+        let own = self.own();
+        if let Some(own) = [Some(own.now), own.before].into_iter().flatten().find(|own| own.key == *key) {
+            return Some(own);
         }
         let cached = self.lock().by_key.get(key).cloned();
         cached.or_else(|| self.read((self.shelf.by_key)(key)?))
@@ -97,8 +139,8 @@ impl Directory {
 
     /// What is known of a node.
     pub(crate) fn by_name(&self, name: &NodeName) -> Option<Arc<Known>> {
-        if *name == self.own.sender.name {
-            return Some(self.own.clone());
+        if *name == self.name {
+            return Some(self.own().now);
         }
         let cached = self.lock().by_name.get(name).cloned();
         cached.or_else(|| self.read((self.shelf.by_name)(name)?))
@@ -129,11 +171,15 @@ impl Directory {
         }
         match self.by_name(&certificate.name) {
             Some(known) if known.key == *key && certificate.serial <= known.serial => return Ok(known),
+            // The fleet says that it is to be believed until it is revoked, and that was looked at before.
+            Some(known) if known.renews == Some(*key) && certificate.serial < known.serial => {
+                return Ok(known.before().map_or(known, Arc::new));
+            }
             Some(known) if known.key != *key && certificate.serial <= known.serial => {
                 return Err(other_key(&certificate, &known));
             }
             // Nobody but this node itself says who it is.
-            Some(known) if certificate.name == self.own.sender.name => return Err(other_key(&certificate, &known)),
+            Some(known) if certificate.name == self.name => return Err(other_key(&certificate, &known)),
             Some(_) | None => {}
         }
         if !(self.shelf.keep)(&certificate) {
@@ -150,6 +196,10 @@ impl Directory {
         }
         if let Some(before) = cache.by_name.insert(certificate.name.clone(), known.clone()) {
             cache.by_key.remove(&before.key);
+            before.renews.and_then(|key| cache.by_key.remove(&key));
+        }
+        if let Some(before) = known.before() {
+            cache.by_key.insert(before.key, Arc::new(before));
         }
         cache.by_key.insert(known.key, known.clone());
         known

@@ -9,7 +9,7 @@
 //! It decides who has sent something. What a sender may is the business of the rules.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use protocol::time::Wall;
 
 use super::certificate::Role;
 use super::identity::Identity;
-use super::keys::{KeyError, KeyKind, KeyPair, PublicKey, SealKey, SealPublic};
+use super::keys::{KeyError, KeyKind, KeyPair, PublicKey, SealPublic};
 use super::known::{Directory, Shelf};
 use super::refusal::Refusal;
 use super::replays::Replays;
@@ -56,10 +56,24 @@ struct OwnKey {
     public: String,
 }
 
+/// Who a node of a fleet is at this moment.
+#[derive(Clone)]
+struct Own {
+    identity: Arc<Identity>,
+    public: Arc<str>,
+    /// The other one of its two identities while it renews its keys, for which others may still seal, or may do so already.
+    beside: Option<Arc<Identity>>,
+}
+
+impl Own {
+    fn new(identity: Identity, beside: Option<Arc<Identity>>) -> Self {
+        Self { public: identity.keys.node.public().to_string().into(), identity: Arc::new(identity), beside }
+    }
+}
+
 /// What a node of a fleet believes.
 struct Fleet {
-    identity: Identity,
-    public: String,
+    own: RwLock<Own>,
     directory: Directory,
     revocations: Revocations,
     replays: Mutex<Replays>,
@@ -126,9 +140,8 @@ impl Trust {
     pub(crate) fn fleet(central: NodeName, identity: Identity, shelf: Shelf, revocations: Revocations) -> Self {
         let me = identity.certificate.name.clone();
         let fleet = Fleet {
-            public: identity.keys.node.public().to_string(),
             directory: Directory::new(&identity.certificate, shelf),
-            identity,
+            own: RwLock::new(Own::new(identity, None)),
             revocations,
             replays: Mutex::default(),
             sessions: Sessions::default(),
@@ -145,11 +158,29 @@ impl Trust {
         }
     }
 
-    /// The identity of this node, if it has one.
-    pub(crate) fn identity(&self) -> Option<&Identity> {
+    /// The identity of this node, if it has one, as it is at this moment.
+    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
         match &self.0.mode {
-            Mode::Fleet(fleet) => Some(&fleet.identity),
+            Mode::Fleet(fleet) => Some(fleet.own().identity),
             Mode::Open | Mode::Closed(_) => None,
+        }
+    }
+
+    /// From now on this node signs with this identity, which is its own under other keys. What it has signed with the keys before is
+    /// still its own. Only for a node of a fleet; for another one nothing changes.
+    pub(crate) fn take_on(&self, identity: Identity) {
+        if let Mode::Fleet(fleet) = &self.0.mode {
+            fleet.directory.take_on(&identity.certificate);
+            let mut own = fleet.own.write().unwrap_or_else(PoisonError::into_inner);
+            let before = own.identity.clone();
+            *own = Own::new(identity, Some(before));
+        }
+    }
+
+    /// What others have sealed for this identity, which is this node's as well, can be opened here.
+    pub(crate) fn keep_beside(&self, other: Identity) {
+        if let Mode::Fleet(fleet) = &self.0.mode {
+            fleet.own.write().unwrap_or_else(PoisonError::into_inner).beside = Some(Arc::new(other));
         }
     }
 
@@ -168,7 +199,7 @@ impl Trust {
             Mode::Closed(_) => signing::OVERHEAD_BYTES,
             Mode::Fleet(_) if !introduces => signing::OVERHEAD_BYTES + sealing::OVERHEAD_BYTES,
             Mode::Fleet(fleet) => {
-                signing::OVERHEAD_BYTES + sealing::OVERHEAD_BYTES + fleet.identity.certificate.text.len()
+                signing::OVERHEAD_BYTES + sealing::OVERHEAD_BYTES + fleet.own().identity.certificate.text.len()
             }
         }
     }
@@ -184,7 +215,8 @@ impl Trust {
     ) -> Result<(HeaderMap, Bytes), Unsealable> {
         let Mode::Fleet(fleet) = &self.0.mode else { return Err(Unsealable::NoIdentity) };
         let known = fleet.directory.by_name(to).ok_or_else(|| Unsealable::NoKey(to.clone()))?;
-        let bound = Bound { signer: &fleet.identity.certificate.key, subject };
+        let own = fleet.own();
+        let bound = Bound { signer: &own.identity.certificate.key, subject };
         let sealed = fleet.sessions.seal(&known.seal_key, bound, now, headers, body);
         sealed.map_err(|why| Unsealable::Key { to: to.clone(), why })
     }
@@ -202,8 +234,8 @@ impl Trust {
             return Err(Refusal::SealedForNobody);
         };
         let name = || sender.name.clone();
-        let own = fleet.seal_key(&key).ok_or_else(|| Refusal::SealKey { name: name(), key })?;
-        let opened = fleet.sessions.open(own, Bound { signer, subject }, body);
+        let own = fleet.sealed_for(&key).ok_or_else(|| Refusal::SealKey { name: name(), key })?;
+        let opened = fleet.sessions.open(&own.keys.seal, Bound { signer, subject }, body);
         opened.map(Some).map_err(|_| Refusal::Box { name: name() })
     }
 
@@ -217,16 +249,18 @@ impl Trust {
         body: &[u8],
         introduces: bool,
     ) -> Option<HeaderMap> {
+        let own;
         let (key, public, certificate) = match &self.0.mode {
             Mode::Open => return headers,
             // For others its signature would only be a riddle.
             Mode::Closed(own) => match subject.strip_prefix(self.0.me.as_str()) {
-                Some(rest) if rest.starts_with('.') => (&own.key, &own.public, None),
+                Some(rest) if rest.starts_with('.') => (&own.key, &*own.public, None),
                 Some(_) | None => return headers,
             },
             Mode::Fleet(fleet) => {
-                let certificate = introduces.then_some(&*fleet.identity.certificate.text);
-                (&fleet.identity.keys.node, &fleet.public, certificate)
+                own = fleet.own();
+                let certificate = introduces.then_some(&*own.identity.certificate.text);
+                (&own.identity.keys.node, &*own.public, certificate)
             }
         };
         let mut headers = headers.unwrap_or_default();
@@ -316,14 +350,19 @@ impl Trust {
     /// Whether the broker takes commands for other nodes from this one: that of a fleet takes none from a plain node.
     pub(crate) fn may_command(&self) -> bool {
         let is_plain = |identity: &Identity| identity.user_jwt.is_some() && identity.certificate.role == Role::Node;
-        !self.identity().is_some_and(is_plain)
+        !self.identity().as_deref().is_some_and(is_plain)
     }
 }
 
 impl Fleet {
-    /// The private half of a key that others have sealed for, as long as it is kept.
-    fn seal_key(&self, key: &SealPublic) -> Option<&SealKey> {
-        Some(&self.identity.keys.seal).filter(|own| own.public() == *key)
+    /// Who has the private half of a key that others have sealed for, as long as it is kept.
+    fn sealed_for(&self, key: &SealPublic) -> Option<Arc<Identity>> {
+        let own = self.own();
+        [Some(own.identity), own.beside].into_iter().flatten().find(|own| own.keys.seal.public() == *key)
+    }
+
+    fn own(&self) -> Own {
+        self.own.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn verify(&self, subject: &str, headers: Option<&HeaderMap>, body: &[u8], now: Wall) -> Result<Proof, Refusal> {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::harness::{Fleet, Node, Process, event, eventually, nats_server, run, shell};
 
 /// The program in this directory, with the nats-server of this machine.
-fn steward(dir: &Path, args: &[&str]) -> Command {
+pub(crate) fn steward(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steward"));
     command.arg("--dir").arg(dir).args(args).env("NATS_SERVER_BIN", nats_server());
     command.env("STEWARD_PROM_HOST_AND_PORT", "none");
@@ -19,7 +19,7 @@ fn steward(dir: &Path, args: &[&str]) -> Command {
 }
 
 /// A fleet whose broker runs; its central does not yet.
-fn made(fleet: &Fleet) -> (Node<'_>, Process) {
+pub(crate) fn made(fleet: &Fleet) -> (Node<'_>, Process) {
     let central = fleet.absent("central", &[]);
     run(fleet.dir(), &mut steward(central.dir(), &["init", "--address", &fleet.broker.address()])).ok();
     let broker = Process::start("broker", fleet.dir(), &mut steward(central.dir(), &["broker"]));
@@ -27,12 +27,12 @@ fn made(fleet: &Fleet) -> (Node<'_>, Process) {
 }
 
 /// A token for this name.
-fn invite(central: &Node<'_>, args: &[&str]) -> String {
+pub(crate) fn invite(central: &Node<'_>, args: &[&str]) -> String {
     let ran = run(central.dir().parent().unwrap(), steward(central.dir(), &["invite"]).args(args)).ok();
     ran.stdout.trim().to_owned()
 }
 
-fn join(fleet: &Fleet, dir: &Path, token: &str) -> Command {
+pub(crate) fn join(fleet: &Fleet, dir: &Path, token: &str) -> Command {
     let file = fleet.dir().join(format!("token-{}", token.len() + token.bytes().map(usize::from).sum::<usize>()));
     fs::write(&file, token).unwrap();
     let mut command = steward(dir, &["join"]);
@@ -41,7 +41,7 @@ fn join(fleet: &Fleet, dir: &Path, token: &str) -> Command {
 }
 
 /// What `steward nodes` says of a node.
-fn standing(central: &Node<'_>, name: &str) -> Value {
+pub(crate) fn standing(central: &Node<'_>, name: &str) -> Value {
     let ran = run(central.dir().parent().unwrap(), &mut steward(central.dir(), &["nodes", "--json"])).ok();
     let nodes = ran.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     nodes.into_iter().find(|node| node["node"] == name).unwrap_or(Value::Null)["standing"].clone()

@@ -29,6 +29,7 @@ mod output;
 #[cfg(target_arch = "x86_64")]
 mod power_cuts;
 mod restart;
+mod rotation;
 mod rules;
 mod seed;
 mod storm;

@@ -30,7 +30,7 @@ pub(super) struct Show {
     /// Only such lines
     #[arg(long, value_name = "EVENT", value_parser =
         ["sent", "result", "accepted", "refused", "started", "ended", "start", "invited", "withdrawn", "joined",
-         "join-refused", "revoked", "rules-pushed", "lost", "summed"])]
+         "join-refused", "revoked", "rules-pushed", "renewal-asked", "renewed", "lost", "summed"])]
     event: Option<String>,
     /// Only what was decided by this rule
     #[arg(long, value_name = "RULE")]

@@ -1,5 +1,7 @@
 //! Who is let in, who is refused and why, and that what was answered once is answered again.
 
+mod renewing;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -33,7 +35,11 @@ impl Central {
         let registry = Registry::open(dir.path()).unwrap();
         let settings = Settings::own(vec!["127.0.0.1:4222".parse().unwrap()]).unwrap();
         let authority = Authority::found(dir.path(), &settings, Wall(1)).unwrap();
-        Self { dir, registrar: Registrar { authority: Arc::new(authority), central: Arc::from("central's") }, registry }
+        Self {
+            dir,
+            registrar: Registrar { authority: Arc::new(authority), own: Box::new(|| Arc::from("central's")) },
+            registry,
+        }
     }
 
     fn invite(&mut self, name: &str, expires: Wall, replaces: bool) -> Guest {

@@ -5,9 +5,8 @@ use protocol::name::NodeName;
 use protocol::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 
-use super::invitations;
 use super::revocations::{self, Revoked};
-use super::{Registry, RegistryError, from_column, journal, to_column};
+use super::{Registry, RegistryError, from_column, invitations, journal, renewals, to_column};
 use crate::audit::{Act, Deed};
 use crate::clock::rfc3339;
 use crate::security::certificate::Role;
@@ -27,8 +26,10 @@ pub(crate) struct Member {
     pub(crate) user: Option<String>,
     /// The serial of its certificate.
     pub(crate) serial: u64,
-    /// Since when it has this key.
+    /// Since when it is a node of the fleet.
     pub(crate) joined: Wall,
+    /// Since when it has this key, if it has renewed it since it joined.
+    pub(crate) renewed: Option<Wall>,
     /// Since when it is thrown out, and why.
     pub(crate) revoked: Option<(Wall, String)>,
 }
@@ -94,7 +95,7 @@ pub(crate) enum Refusal {
     Full,
 }
 
-const COLUMNS: &str = "name, key, role, certificate, user, serial, joined_ms, revoked_ms, reason";
+const COLUMNS: &str = "name, key, role, certificate, user, serial, joined_ms, revoked_ms, reason, renewed_ms";
 
 impl Registry {
     /// Lets the node with this key in by this invitation, if nothing speaks against it. `make` makes its certificate and
@@ -121,7 +122,7 @@ impl Registry {
         let (certificate, user, serial) = make(&invitation, serial_min)?;
         let (name, key) = (invitation.name.clone(), key.to_owned());
         let role = invitation.role;
-        let member = Member { name, key, role, certificate, user, serial, joined: now, revoked: None };
+        let member = Member { name, key, role, certificate, user, serial, joined: now, renewed: None, revoked: None };
         let before = before.filter(|before| before.key != member.key);
         let replaced = before.as_ref().map(|before| before.key.clone());
         if let Some(before) = before {
@@ -129,6 +130,7 @@ impl Registry {
             let old = Revoked { key: before.key, name: before.name.to_string(), at: now, reason };
             revocations::add(&transaction, &old)?;
         }
+        renewals::drop_of(&transaction, member.name.as_str(), now)?;
         write(&transaction, &member)?;
         let used = "update invitations set used_ms = ?, used_by = ? where id = ?";
         let about = serde_json::json!({
@@ -197,13 +199,13 @@ fn refusal(
     Ok((before.is_none() && from_column(members) >= PEERS_MAX as u64).then_some(Refusal::Full))
 }
 
-fn member(connection: &Connection, name: &str) -> Result<Option<Member>, RegistryError> {
+pub(super) fn member(connection: &Connection, name: &str) -> Result<Option<Member>, RegistryError> {
     let mut find = connection.prepare_cached(&format!("select {COLUMNS} from members where name = ?"))?;
     find.query_row([name], |row| Ok(read(row))).optional()?.transpose()
 }
 
-fn write(connection: &Connection, member: &Member) -> Result<(), RegistryError> {
-    let write = format!("insert or replace into members ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?)");
+pub(super) fn write(connection: &Connection, member: &Member) -> Result<(), RegistryError> {
+    let write = format!("insert or replace into members ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     let revoked = member.revoked.as_ref();
     connection.prepare_cached(&write)?.execute(params![
         member.name.as_str(),
@@ -215,6 +217,21 @@ fn write(connection: &Connection, member: &Member) -> Result<(), RegistryError> 
         to_column("the time", member.joined.0)?,
         revoked.map(|(at, _)| to_column("the time", at.0)).transpose()?,
         revoked.map(|(_, reason)| reason),
+        member.renewed.map(|at| to_column("the time", at.0)).transpose()?,
+    ])?;
+    Ok(())
+}
+
+/// Writes what a renewal changes of a member.
+pub(super) fn update(connection: &Connection, member: &Member) -> Result<(), RegistryError> {
+    let update = "update members set key = ?, certificate = ?, user = ?, serial = ?, renewed_ms = ? where name = ?";
+    connection.prepare_cached(update)?.execute(params![
+        member.key,
+        member.certificate,
+        member.user,
+        to_column("the serial", member.serial)?,
+        member.renewed.map(|at| to_column("the time", at.0)).transpose()?,
+        member.name.as_str(),
     ])?;
     Ok(())
 }
@@ -230,6 +247,7 @@ fn read(row: &Row<'_>) -> Result<Member, RegistryError> {
         user: row.get(4)?,
         serial: from_column(row.get(5)?),
         joined: Wall(from_column(row.get(6)?)),
+        renewed: row.get::<_, Option<i64>>(9)?.map(|at| Wall(from_column(at))),
         revoked: revoked.0.map(|at| (Wall(from_column(at)), revoked.1.unwrap_or_default())),
     })
 }

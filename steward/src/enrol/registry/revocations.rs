@@ -4,7 +4,7 @@ use protocol::name::NodeName;
 use protocol::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
-use super::{Registry, RegistryError, from_column, journal, to_column};
+use super::{Registry, RegistryError, from_column, journal, renewals, to_column};
 use crate::audit::{Act, By, Deed};
 use crate::security::revocations::REVOKED_MAX;
 
@@ -43,6 +43,7 @@ impl Registry {
             "update invitations set withdrawn_ms = ?1 where name = ?2 and used_ms is null and withdrawn_ms is null",
             params![at, name.as_str()],
         )?;
+        renewals::drop_of(&transaction, name.as_str(), now)?;
         Ok(transaction.commit()?)
     }
 

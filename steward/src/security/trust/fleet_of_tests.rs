@@ -69,6 +69,22 @@ impl TestFleet {
         Identity { keys, certificate, fleet: self.key.public(), user_jwt: None, ca: None }
     }
 
+    /// The same node with other keys, which take the place of those that it has.
+    pub(crate) fn renewed(&self, old: &Identity, serial: u64) -> Identity {
+        let new = self.identity(old.certificate.name.as_str(), serial);
+        let draft = Draft {
+            name: old.certificate.name.clone(),
+            key: new.certificate.key,
+            seal_key: new.certificate.seal_key,
+            role: old.certificate.role,
+            labels: BTreeMap::new(),
+            serial,
+            renews: Some(old.certificate.key),
+            expires: None,
+        };
+        Identity { certificate: Certificate::issue(draft, &self.key, wall()).unwrap(), ..new }
+    }
+
     /// What a process of this identity believes.
     pub(crate) fn trust(&self, identity: Identity, shelf: &TestShelf) -> Trust {
         let dir = self.dir.path().join(identity.certificate.name.as_str());

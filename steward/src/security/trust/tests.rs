@@ -87,6 +87,49 @@ fn a_name_belongs_to_the_key_with_the_highest_serial() {
     assert_eq!(kind(take(&ship, send(&namesake, true).as_ref())), "other_key", "nobody else is this node");
 }
 
+/// A node renews its keys: what it has signed with either is its own until the old one is revoked.
+#[test]
+fn both_keys_of_a_renewal_are_believed_until_the_old_one_is_revoked() {
+    let fleet = TestFleet::new();
+    let (old, shelf) = (fleet.identity("central", 7), TestShelf::default());
+    let new = fleet.renewed(&old, 9);
+    let (central, ship) = (fleet.trust(copy(&old), &TestShelf::default()), fleet.node("ship1"));
+    let before = send(&central, true);
+    assert_eq!(kind(take(&ship, before.as_ref())), "believed");
+    central.take_on(copy(&new));
+    assert_eq!(central.identity().unwrap().certificate, new.certificate);
+    assert_eq!(kind(take(&ship, send(&central, true).as_ref())), "believed");
+    // What was on its way, without a certificate and with one; and its own words come back to it.
+    let thief = fleet.trust(copy(&old), &TestShelf::default());
+    for headers in [send(&thief, false), before.clone()] {
+        assert_eq!(kind(take(&ship, headers.as_ref())), "believed");
+        assert_eq!(kind(take(&central, headers.as_ref())), "believed");
+    }
+    assert_eq!(ship.who_is(&NodeName::new("central").unwrap()).key, Some(new.certificate.key));
+    // Who was not there has the certificate of the new one only, from its store, or from both in the wrong order.
+    let later = fleet.trust(fleet.identity("ship2", 1), &shelf);
+    assert_eq!(kind(take(&later, send(&central, true).as_ref())), "believed");
+    assert_eq!(kind(take(&later, before.as_ref())), "believed");
+    let restarted = fleet.trust(fleet.identity("ship2", 1), &shelf);
+    assert_eq!(kind(take(&restarted, before.as_ref())), "believed");
+    // A node that has to go back to its old keys is still itself, to others and to itself.
+    central.take_on(copy(&old));
+    assert_eq!(kind(take(&ship, send(&central, true).as_ref())), "believed");
+    assert_eq!(kind(take(&central, send(&central, true).as_ref())), "believed");
+    // Someone whom the fleet has not named in the new certificate is not.
+    let other = fleet.trust(fleet.identity("central", 8), &TestShelf::default());
+    assert_eq!(kind(take(&ship, send(&other, true).as_ref())), "other_key");
+    let list = fleet.revoke(1, &old.certificate.key, "central");
+    for node in [&ship, &later, &restarted] {
+        assert!(
+            node.revocations().unwrap().apply(&list).unwrap_or(false) || node.revocations().unwrap().version() == 1
+        );
+        assert_eq!(kind(take(node, before.as_ref())), "revoked");
+    }
+    central.take_on(new);
+    assert_eq!(kind(take(&ship, send(&central, false).as_ref())), "believed");
+}
+
 #[test]
 fn a_revoked_key_is_refused_and_an_expired_certificate_too() {
     let fleet = TestFleet::new();

@@ -8,6 +8,7 @@ pub(super) use super::super::*;
 use crate::broker::LinkBoard;
 use crate::engine::Input;
 use crate::methods::facts;
+use crate::processes::Processes;
 use crate::store::{ErrorRow, Note};
 
 /// Everything here happens within milliseconds, unless the machine is very busy.
@@ -34,6 +35,14 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let (inputs_tx, inputs) = mpsc::channel(64);
         let engine = EngineHandle { inputs: inputs_tx, reports: broadcast::Sender::new(1) };
+        let rules = crate::security::rules::Rules::standard(
+            NodeName::new("ship1").unwrap(),
+            NodeName::new("central").unwrap(),
+            Vec::new(),
+        );
+        let supervisor = Supervisor::new(crate::supervise::Rule::NODE);
+        let (link, own_rules) = (LinkBoard::default(), rules.clone());
+        let processes = Processes::new(engine.clone(), supervisor.clone(), link, own_rules, None, dir.path());
         let mut setup = Setup {
             node: NodeName::new("ship1").unwrap(),
             dir: dir.path().to_owned(),
@@ -42,22 +51,18 @@ impl Rig {
             started: clock::wall(),
             guard: None,
             bodies: Arc::new(|_| None),
-            link: LinkBoard::default(),
+            processes,
             audit: crate::audit::Audit::new(
                 NodeName::new("ship1").unwrap(),
                 crate::audit::Settings { scope: crate::audit::Scope::Nothing, data: crate::audit::DataForm::Full },
             )
             .0,
             permit: Arc::new(|_, _| Ok(crate::security::rules::Grant::default())),
-            rules: crate::security::rules::Rules::standard(
-                NodeName::new("ship1").unwrap(),
-                NodeName::new("central").unwrap(),
-                Vec::new(),
-            ),
+            rules,
+            renewal: None,
         };
         change(&mut setup);
         let (effects, receiver) = mpsc::channel(64);
-        let supervisor = Supervisor::new(crate::supervise::Rule::NODE);
         let runner = Runner::spawn(setup, &supervisor, receiver, engine);
         Self { dir, supervisor, runner, effects, inputs, ended: HashMap::new(), noted: Vec::new(), next: 0 }
     }
