@@ -53,7 +53,6 @@ use echo::Echoes;
 pub(crate) use name_check::NameCheck;
 pub(crate) use noise::Noise;
 pub(crate) use publish::Sent;
-use publish::publish;
 pub(crate) use state::{LinkBoard, LinkState};
 pub(crate) use window::Window;
 use wire::chunk::Chunk;

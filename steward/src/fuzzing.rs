@@ -11,6 +11,7 @@ mod bodies;
 mod enrolment;
 mod input;
 mod rules;
+mod sealed;
 mod trust;
 
 /// A place where bytes of strangers are read.
@@ -32,6 +33,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "inmsg", run: input::inmsg },
     Target { name: "rules", run: rules::file },
     Target { name: "signature", run: trust::signature },
+    Target { name: "sealed", run: sealed::sealed },
     Target { name: "token", run: trust::token },
     Target { name: "invitation", run: enrolment::invitation },
     Target { name: "joining", run: enrolment::joining },

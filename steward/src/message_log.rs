@@ -437,7 +437,7 @@ mod tests {
                 deadline: Some(Wall(1_800_000_000_123)),
                 parallel: true,
                 rerun: false,
-                seal: false,
+                seal: true,
             },
             created: Wall(1_700_000_000_000),
         }

@@ -3,4 +3,5 @@
 mod harness;
 
 mod receiving;
+mod sealing;
 mod sending;

@@ -335,9 +335,14 @@ impl Broker {
     }
 
     /// Tells a node that we don't know it, past the core: it has no part in this.
-    pub(super) async fn mistaken(&self, to: &NodeName) {
-        let hello = Control::Hello(Hello { info: Arc::from(""), ..self.hello(Occasion::Mistaken) });
-        let Ok(body) = wire::control::encode(self.me(), to, None, &hello) else { return };
+    async fn mistaken(&self, to: &NodeName) {
+        let hello = Hello { info: Arc::from(""), ..self.hello(Occasion::Mistaken) };
+        self.introduce(to, &Control::Hello(hello)).await;
+    }
+
+    /// Tells a node something that it understands also if it does not know us; our certificate goes with it.
+    pub(super) async fn introduce(&self, to: &NodeName, control: &Control) {
+        let Ok(body) = wire::control::encode(self.me(), to, None, control) else { return };
         let subject = subject::control(to, self.me());
         // Whoever does not get it sends again, and is told again.
         let _published: bool = self.publish(Outgoing::plain(subject, None, body, true)).await.is_ok();

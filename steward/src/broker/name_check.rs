@@ -9,6 +9,7 @@ use protocol::message::Incarnation;
 use protocol::name::NodeName;
 
 use super::batch::Outgoing;
+use super::publish::publish;
 use super::wire;
 use super::wire::namesake::{Namesake, Who};
 use crate::security::sealing::Policy;
@@ -109,7 +110,7 @@ async fn ask(asker: &Asker<'_>, who: Who) -> Asked {
         };
         let (subject, reply) = (wire::subject::control(me, me), Some(reply));
         let question = Outgoing::plain(subject, reply, body, true);
-        if super::publish(client, trust, &Policy::default(), question).await.is_err() {
+        if publish(client, trust, &Policy::default(), question).await.is_err() {
             return Asked::Disconnected;
         }
         let mut told = false;

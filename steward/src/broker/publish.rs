@@ -2,6 +2,7 @@
 //! gets any further nobody says; an echo behind it does, where that matters.
 
 use async_nats::Client;
+use protocol::event::Control;
 use tokio::sync::oneshot;
 
 use super::echo::Purpose;
@@ -24,7 +25,7 @@ impl Broker {
         match self.publish(outgoing).await {
             Ok(()) => {}
             Err(PublishFailed::Unsealable(why)) => {
-                self.ask_for_key(&why).await;
+                self.unsealable(&why).await;
                 return Sent::NotSealed;
             }
             Err(PublishFailed::Late | PublishFailed::Refused(_)) => return Sent::LinkDown,
@@ -39,12 +40,22 @@ impl Broker {
         Sent::Yes
     }
 
-    /// Has a node show its certificate, so that what could not be sealed for it can be when it is sent again.
-    async fn ask_for_key(&self, why: &Unsealable) {
-        let Unsealable::NoKey(to) = why else { return };
-        if self.0.noise.worth_a_line("seal", to.as_str()) {
-            tracing::warn!(node = %to, %why, "something is not sent (further times this minute are only counted)");
-            self.mistaken(to).await;
+    /// Says that something is not sent. Where it is for want of a certificate, has its node show it, so that it can be
+    /// sealed when it is sent again.
+    async fn unsealable(&self, why: &Unsealable) {
+        let to = match why {
+            Unsealable::NoKey(to) | Unsealable::Key { to, .. } => to.as_str(),
+            Unsealable::NoIdentity => "",
+        };
+        if self.0.noise.worth_a_line("seal", to) {
+            tracing::warn!(%why, "something is not sent (further times this minute are only counted)");
+        }
+        if let Unsealable::NoKey(to) = why {
+            // The answer is only for its certificate; as often as what can't be sent would have been.
+            let nonce =
+                u64::try_from(uuid::Uuid::now_v7().as_u128() & u128::from(wire::NUMBER_MAX)).unwrap_or_default();
+            let probe = Control::Probe { nonce, epoch: self.0.config.identity.epoch, known: None };
+            self.introduce(to, &probe).await;
         }
     }
 

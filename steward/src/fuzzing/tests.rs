@@ -115,7 +115,7 @@ macro_rules! targets {
     };
 }
 
-targets!(envelope, receipts, control, hello, frame, node, inmsg, rules, signature, token, invitation, joining);
+targets!(envelope, receipts, control, hello, frame, node, inmsg, rules, signature, sealed, token, invitation, joining);
 
 /// The corpus must reach what lies behind the first checks, else it is worth nothing.
 #[test]
@@ -136,6 +136,9 @@ fn the_corpus_has_inputs_that_are_taken() {
         std::str::from_utf8(bytes).is_ok_and(|text| crate::enrol::token::Token::open(text).is_ok())
     });
     taken("joining", &|body| crate::enrol::wire::Request::parse(body).is_ok());
+    taken("sealed", &|frame| super::sealed::headers_in(frame) == Some(0));
+    taken("sealed", &|frame| super::sealed::headers_in(frame) == Some(8));
+    taken("sealed", &super::sealed::is_opened);
     taken("hello", &|body| wire::hello::decode(body, "central").is_ok());
     taken("token", &|claims| super::trust::is_certificate(claims));
 }

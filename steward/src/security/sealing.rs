@@ -285,8 +285,8 @@ fn lines(headers: Option<&HeaderMap>) -> String {
     lines
 }
 
-/// Takes headers and body apart.
-fn parse(content: Bytes) -> Result<Opened, Unopenable> {
+/// Takes headers and body of an opened box apart.
+pub(crate) fn parse(content: Bytes) -> Result<Opened, Unopenable> {
     let mut headers = HeaderMap::new();
     let mut at = 0;
     loop {

@@ -187,3 +187,41 @@ fn an_announcement_goes_to_watchers_and_to_central() {
     let envelope = envelope(&batch.publishes[1], &lane);
     assert_eq!(wire::hello::decode_data(&envelope.items[0].body, "ship1"), Some(hello(Occasion::Up)));
 }
+
+/// One that is to be sealed seals the whole body that it is in, and no other; what finds others is never sealed.
+#[test]
+fn a_body_is_sealed_whole_or_not_at_all() {
+    let (with, without) = (lane("ship1", Kind::EventAck), lane("ship2", Kind::EventAck));
+    let mut effects = vec![publish(&with, 1, 0, 8), publish(&with, 2, 0, 8), publish(&without, 1, 0, 8)];
+    if let Some(Effect::Publish { item, .. }) = effects.get_mut(1) {
+        item.options.seal = true;
+    }
+    let to = |name| (node(name), Some(Incarnation(4)));
+    for (name, seal, tickets) in [("ship1", false, 1), ("ship1", true, 2), ("ship2", false, 3)] {
+        let ((to, incarnation), control) = (to(name), Control::Confirm(vec![Ticket(tickets)]));
+        effects.push(Effect::Control { to, incarnation, control, seal });
+    }
+    let (probed, incarnation) = to("ship1");
+    let control = Control::Probe { nonce: 1, epoch: Epoch(3), known: None };
+    effects.push(Effect::Control { to: probed, incarnation, control, seal: true });
+    effects.push(Effect::Announce(Occasion::Up));
+    let made = batch(effects, SIZES);
+    let found: Vec<(&str, Option<&str>, bool)> = made
+        .publishes
+        .iter()
+        .map(|publish| &publish.outgoing)
+        .map(|outgoing| (&*outgoing.subject, outgoing.to.as_ref().map(NodeName::as_str), outgoing.seal))
+        .collect();
+    let expected = [
+        ("ship1.EventACK.TextLogging", Some("ship1"), true),
+        ("ship2.EventACK.TextLogging", Some("ship2"), false),
+        ("ship1.CTL.central", Some("ship1"), true),
+        ("ship2.CTL.central", Some("ship2"), false),
+        ("ship1.CTL.central", None, false),
+        ("$STEWARD.hello.central", None, false),
+    ];
+    for publish in expected {
+        assert!(found.contains(&publish), "{publish:?} in {found:?}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+}

@@ -16,12 +16,17 @@ use super::Scale;
 
 use super::load::EVENT_BYTES;
 use super::report::{Limit, Unit, percentile};
-use crate::cli::fleet::Fleet;
+use crate::cli::fleet::{Fleet, eventually};
 use crate::clock::Clock;
 use crate::store::measure::measure_inserts;
 
 /// Requests on their way at the same time, as many as events are.
 const IN_FLIGHT: u64 = 1000;
+
+/// How long the broker may take until it carries requests, and the pause between two tries.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// See [`ANSWER_LIMIT`].
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Rows of one transaction when the store is measured.
 const STORE_BATCH: usize = 1000;
@@ -85,6 +90,11 @@ async fn clients(fleet: &Fleet) -> anyhow::Result<(async_nats::Client, JoinSet<(
             }
         }
     });
+    // A flush reaches the broker, and says nothing of whether it has taken the subscription.
+    eventually("bare NATS requests are answered", ANSWER_LIMIT, LOOK_AGAIN, async || {
+        Ok(asking.request("bench.echo", bytes::Bytes::new()).await.ok())
+    })
+    .await?;
     Ok((asking, tasks))
 }
 

@@ -207,3 +207,54 @@ fn an_open_node_believes_everybody_and_signs_nothing() {
     assert_eq!((central.role, ship.refusal(&central, Kind::CommandAck)), (Role::Central, None));
     assert_eq!(ship.fresh(&proof, wall(), wall()), Ok(()));
 }
+
+#[test]
+fn what_is_sealed_is_for_its_receiver_and_under_its_signer_only() {
+    let fleet = TestFleet::new();
+    let (central, ship, other) = (fleet.node("central"), fleet.node("ship1"), fleet.node("ship2"));
+    let (to, certificate) =
+        (NodeName::new("ship1").unwrap(), |trust: &Trust| trust.identity().unwrap().certificate.clone());
+    // Without its certificate, nothing is sealed, and nothing is left plain.
+    let unknown = central.seal(&to, wall(), SUBJECT, None, b"{}").unwrap_err();
+    assert_eq!(unknown, Unsealable::NoKey(to.clone()));
+    central.meets(&certificate(&ship));
+    let (headers, body) = central.seal(&to, wall(), SUBJECT, None, b"{}").unwrap();
+    let headers = central.sign(wall(), SUBJECT, Some(headers), &body, true);
+    let proof = ship.verify(SUBJECT, headers.as_ref(), &body, wall()).unwrap();
+    assert_eq!(&*ship.unseal(&proof, SUBJECT, headers.as_ref(), &body).unwrap().unwrap().body, b"{}");
+    assert!(ship.unseal(&proof, SUBJECT, None, &body).unwrap().is_none());
+    // Somebody else, who may verify it.
+    let proof = other.verify(SUBJECT, headers.as_ref(), &body, wall()).unwrap();
+    let refused = other.unseal(&proof, SUBJECT, headers.as_ref(), &body).unwrap_err();
+    assert!(
+        matches!(&refused, Refusal::SealKey { name, key } if name.as_str() == "central" && *key == certificate(&ship).seal_key)
+    );
+    // Somebody else signs it.
+    let mut sealed = HeaderMap::new();
+    sealed.insert("Steward-Seal", certificate(&ship).seal_key.to_string());
+    let stolen = other.sign(wall(), SUBJECT, Some(sealed), &body, true);
+    let proof = ship.verify(SUBJECT, stolen.as_ref(), &body, wall()).unwrap();
+    let refused = ship.unseal(&proof, SUBJECT, stolen.as_ref(), &body).unwrap_err();
+    assert!(refused.is_alarming() && refused.kind() == "box", "{refused}");
+    // Who has no keys says so.
+    let open = Trust::open(to.clone(), NodeName::new("central").unwrap());
+    assert_eq!(open.seal(&to, wall(), SUBJECT, None, b"{}"), Err(Unsealable::NoIdentity));
+    let proof = open.verify(SUBJECT, headers.as_ref(), &body, wall()).unwrap();
+    assert_eq!(open.unseal(&proof, SUBJECT, headers.as_ref(), &body).unwrap_err(), Refusal::SealedForNobody);
+}
+
+/// With a newer certificate of its receiver, what is sealed from then on is for the newer key.
+#[test]
+fn a_newer_certificate_is_sealed_for_at_once() {
+    let fleet = TestFleet::new();
+    let (central, to) = (fleet.node("central"), NodeName::new("ship1").unwrap());
+    let sealed_for = || {
+        let (headers, _) = central.seal(&to, wall(), SUBJECT, None, b"{}").unwrap();
+        headers.get("Steward-Seal").unwrap().to_string()
+    };
+    for serial in 1..=2 {
+        let certificate = fleet.identity("ship1", serial).certificate;
+        central.meets(&certificate);
+        assert_eq!(sealed_for(), certificate.seal_key.to_string());
+    }
+}

@@ -172,6 +172,23 @@ async fn a_node_seals_all_and_takes_nothing_plain_where_it_is_told_to() {
     assert!(open.iter().all(|text| text.contains("\"probe\"") || text.contains("\"hello\"")), "{open:?}");
 }
 
+/// A message that wants no answer goes out without a word from its receiver; a sealed one has to wait for its key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sealed_for_a_node_that_is_not_known_waits_and_is_never_plain() {
+    let fleet = Fleet::new();
+    let mut scene = Scene::new(&fleet).await;
+    let nack = with(event("ship2", "TextLogging", &[SECRET]), json!({ "commandOrEvent": "EventNACK", "timeout": 0.3 }));
+    let id = scene.ship1.send(&sealed(nack));
+    eventually("ship1 says what it waits for", || scene.ship1.log().contains("key of ship2").then_some(()));
+    assert!(scene.ship1.show(&id)["finishedAt"].is_null());
+    let mut ship2 = fleet.absent("ship2", &[]);
+    scene.members.join(&ship2);
+    ship2.start();
+    eventually("it has arrived", || ship2.read("textlogging.log").contains(SECRET).then_some(()));
+    assert_eq!(scene.ship1.ended(&id)["state"], "sent");
+    says_nothing(&scene.recorded().await);
+}
+
 #[test]
 fn a_node_without_an_identity_seals_nothing_and_says_so() {
     let fleet = Fleet::new();
