@@ -124,13 +124,11 @@ pub(super) async fn publish(
     policy: &Policy,
     outgoing: batch::Outgoing,
 ) -> Result<(), PublishFailed> {
-    let batch::Outgoing { subject, reply, mut headers, mut body, introduces, to, seal } = outgoing;
+    let batch::Outgoing { subject, reply, headers, body, introduces, to, seal } = outgoing;
     let now = crate::clock::wall();
-    if let Some(to) = to.filter(|to| seal || policy.covers(to)) {
-        let sealed = trust.seal(&to, now, &subject, headers.as_ref(), &body).map_err(PublishFailed::Unsealable)?;
-        (headers, body) = (Some(sealed.0), sealed.1);
-    }
-    let headers = trust.sign(now, &subject, headers, &body, introduces);
+    let to = to.as_ref().filter(|to| seal || policy.covers(to));
+    let (headers, body) =
+        trust.protect(to, now, &subject, headers, body, introduces).map_err(PublishFailed::Unsealable)?;
     let call = async {
         match (reply, headers) {
             (Some(reply), Some(headers)) => client.publish_with_reply_and_headers(subject, reply, headers, body).await,

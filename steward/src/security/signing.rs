@@ -80,6 +80,20 @@ pub(crate) fn sign(
     }
 }
 
+/// [`sign`], with the headers handed through.
+pub(crate) fn signed(
+    key: &KeyPair,
+    public: &str,
+    at: Wall,
+    certificate: Option<&str>,
+    subject: &str,
+    mut headers: HeaderMap,
+    body: &[u8],
+) -> HeaderMap {
+    sign(key, public, at, certificate, subject, &mut headers, body);
+    headers
+}
+
 /// What the headers say about a signature.
 pub(crate) fn read(headers: Option<&HeaderMap>) -> Result<Signed<'_>, Unreadable> {
     let headers = headers.ok_or(Unreadable::Unsigned)?;

@@ -204,21 +204,32 @@ impl Trust {
         }
     }
 
-    /// The headers and the body of a publish, sealed for `to`. To be signed after that: the signature is over what is sealed.
-    pub(crate) fn seal(
+    /// Headers and body of a publish as they go out: sealed for `to`, if there is one, and then signed where this node signs,
+    /// both with the keys that it has at this moment. `introduces`: whoever gets it may not know us yet, so our certificate goes
+    /// with it. Takes about 20 µs and some more for long bodies.
+    pub(crate) fn protect(
         &self,
-        to: &NodeName,
+        to: Option<&NodeName>,
         now: Wall,
         subject: &str,
-        headers: Option<&HeaderMap>,
-        body: &[u8],
-    ) -> Result<(HeaderMap, Bytes), Unsealable> {
-        let Mode::Fleet(fleet) = &self.0.mode else { return Err(Unsealable::NoIdentity) };
-        let known = fleet.directory.by_name(to).ok_or_else(|| Unsealable::NoKey(to.clone()))?;
+        headers: Option<HeaderMap>,
+        body: Bytes,
+        introduces: bool,
+    ) -> Result<(Option<HeaderMap>, Bytes), Unsealable> {
+        let Mode::Fleet(fleet) = &self.0.mode else {
+            return match to {
+                Some(_) => Err(Unsealable::NoIdentity),
+                None => Ok((self.sign_for_itself(now, subject, headers, &body), body)),
+            };
+        };
         let own = fleet.own();
-        let bound = Bound { signer: &own.identity.certificate.key, subject };
-        let sealed = fleet.sessions.seal(&known.seal_key, bound, now, headers, body);
-        sealed.map_err(|why| Unsealable::Key { to: to.clone(), why })
+        let (headers, body) = match to {
+            Some(to) => fleet.seal(&own, to, now, subject, headers.as_ref(), &body)?,
+            None => (headers.unwrap_or_default(), body),
+        };
+        let certificate = introduces.then_some(&*own.identity.certificate.text);
+        let headers = signing::signed(&own.identity.keys.node, &own.public, now, certificate, subject, headers, &body);
+        Ok((Some(headers), body))
     }
 
     /// Opens what was verified; none if it is not sealed.
@@ -239,33 +250,16 @@ impl Trust {
         opened.map(Some).map_err(|_| Refusal::Box { name: name() })
     }
 
-    /// The headers of a publish, with its signature where this node signs. `introduces`: whoever gets it may not know us
-    /// yet, so our certificate goes with it. Takes about 20 µs and some more for long bodies.
-    pub(crate) fn sign(
-        &self,
-        now: Wall,
-        subject: &str,
-        headers: Option<HeaderMap>,
-        body: &[u8],
-        introduces: bool,
-    ) -> Option<HeaderMap> {
-        let own;
-        let (key, public, certificate) = match &self.0.mode {
-            Mode::Open => return headers,
-            // For others its signature would only be a riddle.
-            Mode::Closed(own) => match subject.strip_prefix(self.0.me.as_str()) {
-                Some(rest) if rest.starts_with('.') => (&own.key, &*own.public, None),
-                Some(_) | None => return headers,
-            },
-            Mode::Fleet(fleet) => {
-                own = fleet.own();
-                let certificate = introduces.then_some(&*own.identity.certificate.text);
-                (&own.identity.keys.node, &*own.public, certificate)
+    /// Without an identity: what is for this node itself is signed with the key of this process. For others its signature would
+    /// only be a riddle.
+    fn sign_for_itself(&self, now: Wall, subject: &str, headers: Option<HeaderMap>, body: &[u8]) -> Option<HeaderMap> {
+        let is_own = subject.strip_prefix(self.0.me.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        match &self.0.mode {
+            Mode::Closed(own) if is_own => {
+                Some(signing::signed(&own.key, &own.public, now, None, subject, headers.unwrap_or_default(), body))
             }
-        };
-        let mut headers = headers.unwrap_or_default();
-        signing::sign(key, public, now, certificate, subject, &mut headers, body);
-        Some(headers)
+            Mode::Open | Mode::Closed(_) | Mode::Fleet(_) => headers,
+        }
     }
 
     /// Verifies something that has arrived. Nothing of it may be read before this, and nothing of it counts after an error.
@@ -359,6 +353,21 @@ impl Fleet {
     fn sealed_for(&self, key: &SealPublic) -> Option<Arc<Identity>> {
         let own = self.own();
         [Some(own.identity), own.beside].into_iter().flatten().find(|own| own.keys.seal.public() == *key)
+    }
+
+    fn seal(
+        &self,
+        own: &Own,
+        to: &NodeName,
+        now: Wall,
+        subject: &str,
+        headers: Option<&HeaderMap>,
+        body: &[u8],
+    ) -> Result<(HeaderMap, Bytes), Unsealable> {
+        let known = self.directory.by_name(to).ok_or_else(|| Unsealable::NoKey(to.clone()))?;
+        let bound = Bound { signer: &own.identity.certificate.key, subject };
+        let sealed = self.sessions.seal(&known.seal_key, bound, now, headers, body);
+        sealed.map_err(|why| Unsealable::Key { to: to.clone(), why })
     }
 
     fn own(&self) -> Own {

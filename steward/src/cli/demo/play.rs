@@ -6,7 +6,6 @@ use std::time::Duration;
 use protocol::outcome::Final;
 
 use super::cast::{Cast, since};
-use super::members;
 use super::stage::{self, Stage, millis};
 use crate::view::MessageView;
 
@@ -48,8 +47,7 @@ pub(super) async fn all(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()
     examples(cast, stage).await?;
     away(cast, stage).await?;
     sender_killed(cast, stage).await?;
-    receiver_killed(cast, stage).await?;
-    members::show(cast, stage).await
+    receiver_killed(cast, stage).await
 }
 
 async fn start(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()> {
@@ -255,7 +253,7 @@ async fn receiver_killed(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<(
 }
 
 /// A shell command as it stands in `inmsg.txt`.
-pub(super) fn command(to: &str, script: &str) -> String {
+fn command(to: &str, script: &str) -> String {
     let data = ["bash", "-c", script];
     serde_json::json!({ "toNode": to, "data": data, "commandOrEvent": "CommandACK", "method": "ShellCommand" })
         .to_string()

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use async_nats::HeaderMap;
+use bytes::Bytes;
 use protocol::name::NodeName;
 use protocol::time::Wall;
 
@@ -106,6 +108,18 @@ impl TestFleet {
 }
 
 impl Trust {
+    /// The headers of a publish that is not sealed.
+    pub(crate) fn sign(
+        &self,
+        now: Wall,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        body: &[u8],
+        introduces: bool,
+    ) -> Option<HeaderMap> {
+        self.protect(None, now, subject, headers, Bytes::copy_from_slice(body), introduces).unwrap().0
+    }
+
     /// Has it know another node of its fleet, as if that one had sent something.
     pub(crate) fn meets(&self, certificate: &Certificate) {
         let Mode::Fleet(fleet) = &self.0.mode else { panic!("it is in no fleet") };

@@ -214,12 +214,12 @@ fn what_is_sealed_is_for_its_receiver_and_under_its_signer_only() {
     let (central, ship, other) = (fleet.node("central"), fleet.node("ship1"), fleet.node("ship2"));
     let (to, certificate) =
         (NodeName::new("ship1").unwrap(), |trust: &Trust| trust.identity().unwrap().certificate.clone());
+    let seal = |trust: &Trust| trust.protect(Some(&to), wall(), SUBJECT, None, Bytes::from_static(b"{}"), true);
     // Without its certificate, nothing is sealed, and nothing is left plain.
-    let unknown = central.seal(&to, wall(), SUBJECT, None, b"{}").unwrap_err();
+    let unknown = seal(&central).unwrap_err();
     assert_eq!(unknown, Unsealable::NoKey(to.clone()));
     central.meets(&certificate(&ship));
-    let (headers, body) = central.seal(&to, wall(), SUBJECT, None, b"{}").unwrap();
-    let headers = central.sign(wall(), SUBJECT, Some(headers), &body, true);
+    let (headers, body) = seal(&central).unwrap();
     let proof = ship.verify(SUBJECT, headers.as_ref(), &body, wall()).unwrap();
     assert_eq!(&*ship.unseal(&proof, SUBJECT, headers.as_ref(), &body).unwrap().unwrap().body, b"{}");
     assert!(ship.unseal(&proof, SUBJECT, None, &body).unwrap().is_none());
@@ -238,7 +238,7 @@ fn what_is_sealed_is_for_its_receiver_and_under_its_signer_only() {
     assert!(refused.is_alarming() && refused.kind() == "box", "{refused}");
     // Who has no keys says so.
     let open = Trust::open(to.clone(), NodeName::new("central").unwrap());
-    assert_eq!(open.seal(&to, wall(), SUBJECT, None, b"{}"), Err(Unsealable::NoIdentity));
+    assert_eq!(seal(&open), Err(Unsealable::NoIdentity));
     let proof = open.verify(SUBJECT, headers.as_ref(), &body, wall()).unwrap();
     assert_eq!(open.unseal(&proof, SUBJECT, headers.as_ref(), &body).unwrap_err(), Refusal::SealedForNobody);
 }
@@ -249,12 +249,43 @@ fn a_newer_certificate_is_sealed_for_at_once() {
     let fleet = TestFleet::new();
     let (central, to) = (fleet.node("central"), NodeName::new("ship1").unwrap());
     let sealed_for = || {
-        let (headers, _) = central.seal(&to, wall(), SUBJECT, None, b"{}").unwrap();
-        headers.get("Steward-Seal").unwrap().to_string()
+        let (headers, _) = central.protect(Some(&to), wall(), SUBJECT, None, Bytes::from_static(b"{}"), false).unwrap();
+        headers.unwrap().get("Steward-Seal").unwrap().to_string()
     };
     for serial in 1..=2 {
         let certificate = fleet.identity("ship1", serial).certificate;
         central.meets(&certificate);
         assert_eq!(sealed_for(), certificate.seal_key.to_string());
     }
+}
+
+/// While a node renews its keys, others seal for either of them; what it seals itself always fits its signature.
+#[test]
+fn what_was_sealed_for_the_key_before_is_opened_while_that_is_kept() {
+    let fleet = TestFleet::new();
+    let (central, body) = (fleet.node("central"), || Bytes::from_static(b"{}"));
+    let (before, after, last) = (fleet.identity("ship1", 1), fleet.identity("ship1", 2), fleet.identity("ship1", 3));
+    let certificates = [before.certificate.clone(), after.certificate.clone()];
+    let ship = fleet.trust(before, &TestShelf::default());
+    let (to, of_central) = (NodeName::new("ship1").unwrap(), central.identity().unwrap().certificate.clone());
+    let sealed: Vec<_> = certificates
+        .iter()
+        .map(|certificate| {
+            central.meets(certificate);
+            central.protect(Some(&to), wall(), SUBJECT, None, body(), true).unwrap()
+        })
+        .collect();
+    let open = |sealed: &(Option<HeaderMap>, Bytes)| {
+        let proof = ship.verify(SUBJECT, sealed.0.as_ref(), &sealed.1, wall()).unwrap();
+        ship.unseal(&proof, SUBJECT, sealed.0.as_ref(), &sealed.1).map(|opened| opened.unwrap().body)
+    };
+    assert_eq!((open(&sealed[0]).unwrap(), open(&sealed[1]).unwrap_err().kind()), (body(), "seal_key"));
+    ship.take_on(after);
+    assert_eq!((open(&sealed[0]).unwrap(), open(&sealed[1]).unwrap()), (body(), body()));
+    ship.take_on(last);
+    assert_eq!((open(&sealed[0]).unwrap_err().kind(), open(&sealed[1]).unwrap()), ("seal_key", body()));
+    ship.meets(&of_central);
+    let own = ship.protect(Some(&of_central.name), wall(), "central.ACK.ship1", None, body(), true).unwrap();
+    let proof = central.verify("central.ACK.ship1", own.0.as_ref(), &own.1, wall()).unwrap();
+    assert!(central.unseal(&proof, "central.ACK.ship1", own.0.as_ref(), &own.1).unwrap().is_some());
 }
