@@ -162,7 +162,8 @@ pub(crate) fn forgotten(key: &InKey, id: MessageId, seal: bool, ctx: &mut Ctx) {
 fn closed(key: &InKey, id: MessageId, reason: &str, seal: bool, ctx: &mut Ctx) {
     let progress = Progress::Final(Outcome::bare(Final::Interrupted, Some(reason), ctx.now.wall));
     let receipt = Receipt { id, progress };
-    ctx.effect(Effect::Receipt { to: key.0.peer.clone(), epoch: key.1, ticket: Ticket(0), receipt, seal });
+    let (to, kind) = (key.0.peer.clone(), key.0.kind);
+    ctx.effect(Effect::Receipt { to, epoch: key.1, kind, ticket: Ticket(0), receipt, seal });
 }
 
 /// A message comes from a store that is forgotten here: it may have run, so it never does again.

@@ -334,7 +334,7 @@ impl Inbox {
             InState::Finished(outcome) => Progress::Final(Outcome::clone(outcome)),
         };
         let receipt = Receipt { id: incoming.message.id, progress };
-        let seal = incoming.message.options.seal;
-        ctx.effect(Effect::Receipt { to: key.0.peer.clone(), epoch: key.1, ticket, receipt, seal });
+        let (to, kind, seal) = (key.0.peer.clone(), key.0.kind, incoming.message.options.seal);
+        ctx.effect(Effect::Receipt { to, epoch: key.1, kind, ticket, receipt, seal });
     }
 }

@@ -112,6 +112,9 @@ impl Output {
     }
 }
 
+/// What a receiver has signed of an end, in whatever form the shell keeps it. One pointer wide, because most ends have none.
+pub type Proof = Arc<Vec<u8>>;
+
 /// How a message ended, with all that there is to say about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -131,6 +134,8 @@ pub struct Outcome {
     pub stdout: Output,
     /// Standard error.
     pub stderr: Output,
+    /// What the receiver has signed of this end, for whoever keeps it. Opaque here: carried with the end, never read.
+    pub proof: Option<Proof>,
 }
 
 impl Outcome {
@@ -145,6 +150,7 @@ impl Outcome {
             finished,
             stdout: Output::default(),
             stderr: Output::default(),
+            proof: None,
         }
     }
 

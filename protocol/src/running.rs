@@ -123,8 +123,8 @@ impl Inbox {
                 incoming.message.body = Body::from("");
             }
             let receipt = Receipt { id: message.id, progress: Progress::Running };
-            let (to, epoch, ticket) = (key.0.peer.clone(), key.1, incoming.ticket);
-            ctx.effect(Effect::Receipt { to, epoch, ticket, receipt, seal: message.options.seal });
+            let (to, epoch, kind, ticket) = (key.0.peer.clone(), key.1, key.0.kind, incoming.ticket);
+            ctx.effect(Effect::Receipt { to, epoch, kind, ticket, receipt, seal: message.options.seal });
             let (limit, facts, again) = (message.options.method_timeout, incoming.facts, incoming.again);
             runs.push(Run { ticket, message, limit, facts, again, stored: incoming.stored });
             incoming.stored = true;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::{Control, Facts, Item, Occasion, Ticket};
-use crate::message::{Body, Epoch, Incarnation, Message, MessageId, Seq};
+use crate::message::{Body, Epoch, Incarnation, Kind, Message, MessageId, Seq};
 use crate::name::{Lane, NodeName};
 pub use crate::outcome::Moment;
 use crate::outcome::{Outcome, Receipt, State, Stream};
@@ -185,6 +185,8 @@ pub enum Effect {
         to: NodeName,
         /// The sender's store.
         epoch: Epoch,
+        /// The type of the message.
+        kind: Kind,
         /// Our number for the message.
         ticket: Ticket,
         /// What to tell.

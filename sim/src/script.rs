@@ -165,6 +165,7 @@ impl Script {
             finished,
             stdout: output(self.stdout, run, Stream::Stdout, whole),
             stderr: output(self.stderr, run, Stream::Stderr, whole),
+            proof: None,
         }
     }
 }

@@ -25,7 +25,7 @@ impl World {
                     self.note_published(host, to, &item);
                     self.pack_message(host, &mut packets, (lane, to, floor), item);
                 }
-                Effect::Receipt { to, epoch, ticket, receipt, seal: _ } => {
+                Effect::Receipt { to, epoch, kind: _, ticket, receipt, seal: _ } => {
                     self.note_receipt(host, ticket, &receipt);
                     self.pack_receipt(host, &mut packets, (to, epoch), ticket, receipt);
                 }

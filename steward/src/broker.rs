@@ -18,6 +18,7 @@ mod link;
 mod name_check;
 mod noise;
 mod outgoing;
+pub(crate) mod prover;
 mod publish;
 mod state;
 mod window;
@@ -52,6 +53,7 @@ pub(crate) use denied::{Action, Denied};
 use echo::Echoes;
 pub(crate) use name_check::NameCheck;
 pub(crate) use noise::Noise;
+use prover::MessageOf;
 pub(crate) use publish::Sent;
 pub(crate) use state::{LinkBoard, LinkState};
 pub(crate) use window::Window;
@@ -100,6 +102,8 @@ pub(crate) struct Wiring {
     pub(crate) commits: Arc<AtomicU64>,
     /// Admission.
     pub(crate) judge: Judge,
+    /// What has come in and is not closed.
+    pub(crate) message_of: MessageOf,
     /// What this node says of itself.
     pub(crate) info: Info,
     /// The clock.
@@ -167,6 +171,7 @@ struct Inner {
     effects: tokio::sync::Mutex<mpsc::Receiver<Vec<Effect>>>,
     commits: Arc<AtomicU64>,
     judge: Judge,
+    message_of: MessageOf,
     info: Info,
     clock: Clock,
     bulk: mpsc::Sender<Bulk>,
@@ -213,7 +218,7 @@ impl Broker {
         let (name_checked, outcome) = oneshot::channel();
         let (finish, finish_asked) = mpsc::channel(1);
         let echoes = Echoes::new(config.identity.incarnation);
-        let Wiring { engine, effects, commits, judge, info, clock, bulk, board } = wiring;
+        let Wiring { engine, effects, commits, judge, message_of, info, clock, bulk, board } = wiring;
         if let Some(why) = config.access.plain_secret(&servers) {
             tracing::warn!("{why}");
         }
@@ -225,6 +230,7 @@ impl Broker {
             effects: tokio::sync::Mutex::new(effects),
             commits,
             judge,
+            message_of,
             info,
             noise: Noise::new(clock),
             clock,

@@ -14,6 +14,7 @@ mod control;
 mod demo;
 mod errors;
 mod exit;
+mod export;
 pub(crate) mod fleet;
 mod init;
 mod invite;
@@ -35,6 +36,7 @@ mod show;
 mod source;
 mod table;
 mod up;
+mod verify;
 mod when;
 
 use std::collections::BTreeMap;
@@ -63,6 +65,8 @@ const VERBS: &[Entry] = &[
     entry::<messages::Messages>(),
     entry::<show::Show>(),
     entry::<cancel::Cancel>(),
+    entry::<verify::Verify>(),
+    entry::<export::Export>(),
     entry::<nodes::Nodes>(),
     entry::<ps::Ps>(),
     entry::<control::StopProcess>(),

@@ -8,6 +8,7 @@
 
 mod arrival;
 mod bodies;
+mod bundle;
 mod enrolment;
 mod input;
 mod rules;
@@ -37,6 +38,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "token", run: trust::token },
     Target { name: "invitation", run: enrolment::invitation },
     Target { name: "joining", run: enrolment::joining },
+    Target { name: "bundle", run: bundle::bundle },
 ];
 
 /// The target that the environment names; libFuzzer itself owns the command line.

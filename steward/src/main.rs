@@ -38,6 +38,8 @@ mod methods;
 
 mod results;
 
+mod evidence;
+
 mod view;
 
 mod supervise;

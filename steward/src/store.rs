@@ -8,6 +8,7 @@ mod batch;
 mod columns;
 mod error;
 mod errors;
+mod evidence;
 mod history;
 mod identities;
 mod in_lanes;
@@ -43,6 +44,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 pub(crate) use self::error::{CommitError, OpenError, ReadError};
 pub(crate) use self::errors::{ERROR_BYTES_MAX, ErrorFilter, ErrorRow};
+pub(crate) use self::evidence::{Kept, Signed};
 pub(crate) use self::identities::IdentityRow;
 pub(crate) use self::outbox::{Due, Found};
 pub(crate) use self::prune::{Pruned, Retention};
@@ -309,6 +311,9 @@ fn write_outbox(
                     && outbox::end(&mut end, row, outcome.state)?
                 {
                     progress::end(connection, &mut put, row, (*attempts, history), outcome)?;
+                    if let Some(proof) = &outcome.proof {
+                        evidence::put(connection, row, proof)?;
+                    }
                 }
             }
             Write::Progress { id, state, attempts, history } => {

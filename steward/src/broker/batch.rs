@@ -5,6 +5,7 @@
 //! messages and controls, the order is free, as it is on any network.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -14,8 +15,9 @@ use protocol::name::{Lane, NodeName};
 use protocol::outcome::Receipt;
 use protocol::step::Effect;
 
+use super::prover::Prover;
 use super::wire::pack::Packer;
-use super::wire::receipts::Teller;
+use super::wire::receipts::{PROOF, Subject, Teller};
 use super::wire::{self, BODY_BYTES_MAX, ITEMS_MAX, TICKETS_MAX, WireError, subject};
 
 /// What a body has beside its messages or receipts, and a publish beside its body, in bytes at most.
@@ -99,6 +101,7 @@ pub(crate) struct Batcher {
     teller: Teller,
     central: NodeName,
     packer: Packer,
+    prover: Option<Prover>,
 }
 
 /// Whom an open group is for.
@@ -123,6 +126,10 @@ struct Group {
     id: Option<MessageId>,
     /// Whether anything in it is to be sealed: then all of it is.
     seal: bool,
+    /// Where its receipts begin and end in `parts`.
+    receipts: Vec<Range<usize>>,
+    /// Whether it says how a command has ended, so that its receipts are signed.
+    proves: bool,
 }
 
 /// The groups of a batch in the order of their beginning, and which of them still grow.
@@ -163,6 +170,8 @@ impl Groups {
                     last: Seq(0),
                     id: None,
                     seal: false,
+                    receipts: Vec::new(),
+                    proves: false,
                 };
                 self.all.push(group);
                 self.open.insert(whom, self.all.len() - 1);
@@ -181,7 +190,13 @@ impl Groups {
 impl Batcher {
     /// A batcher for the process `teller`, whose announcements also go to `central`.
     pub(crate) fn new(teller: Teller, central: NodeName) -> Self {
-        Self { teller, central, packer: Packer::default() }
+        Self { teller, central, packer: Packer::default(), prover: None }
+    }
+
+    /// Has receipts of commands signed.
+    #[must_use]
+    pub(crate) fn proving(self, prover: Option<Prover>) -> Self {
+        Self { prover, ..self }
     }
 
     /// The publishes for `effects`; those of other tasks are not looked at. `commits` is how far our store is.
@@ -208,9 +223,10 @@ impl Batcher {
                         batch.unsendable.push(Unsendable { id, to: lane.peer, why });
                     }
                 }
-                Effect::Receipt { to, epoch, ticket, receipt, seal } => {
-                    let told = (ticket, &receipt, seal);
-                    let added = add_receipt(&mut groups, &mut scratch, bytes_max, to.clone(), epoch, told);
+                Effect::Receipt { to, epoch, kind, ticket, receipt, seal } => {
+                    let subject = self.prover.as_ref().and_then(|prover| prover.subject(kind, ticket, &receipt));
+                    let told = (ticket, &receipt, subject.as_ref(), seal);
+                    let added = add_receipt(&mut groups, &mut scratch, bytes_max, (to.clone(), epoch), told);
                     if let Err(error) = added {
                         batch.unsendable.push(Unsendable { id: None, to, why: error.to_string() });
                     }
@@ -249,8 +265,9 @@ impl Batcher {
     }
 
     fn close(&mut self, group: Group, sizes: Sizes, batch: &mut Batch) {
-        let Group { whom, parts, tickets, count, floor, handed, id, seal, last: _ } = group;
+        let Group { whom, parts, tickets, count, floor, handed, id, seal, receipts, proves, last: _ } = group;
         let from = &self.teller.from;
+        let mut proof = None;
         let (to, subject, body, lane) = match whom {
             Whom::Lane(lane, to) => {
                 let body = wire::envelope::encode(from, self.teller.epoch, &lane, to, floor, &parts);
@@ -261,6 +278,9 @@ impl Batcher {
             Whom::Sender(to, epoch) => {
                 let body = wire::receipts::encode(&self.teller, &to, epoch, &parts);
                 let subject = subject::receipts(&to, from);
+                if let Some(prover) = self.prover.as_ref().filter(|_| proves) {
+                    proof = prover.sign(&to, receipts.into_iter().filter_map(|range| parts.get(range)));
+                }
                 (to, subject, body, None)
             }
             Whom::Confirm(to, incarnation) => {
@@ -271,7 +291,8 @@ impl Batcher {
         // NACK messages go to whoever listens, asked or not.
         let introduces = handed.is_some();
         let seal = Some(seal);
-        self.finish(Draft { to, subject, reply: true, body, id, items: count, handed, introduces, seal }, sizes, batch);
+        let draft = Draft { to, subject, reply: true, body, id, items: count, handed, introduces, seal, proof };
+        self.finish(draft, sizes, batch);
     }
 
     fn control(
@@ -286,8 +307,8 @@ impl Batcher {
         let subject = subject::control(to, &self.teller.from);
         // Whoever does not know us yet can't open what we have sealed.
         let introduces = matches!(control, Control::Probe { .. } | Control::Hello(_));
-        let (to, seal) = (to.clone(), (!introduces).then_some(seal));
-        let draft = Draft { to, subject, reply: true, body, id: None, items: 1, handed: None, introduces, seal };
+        let seal = (!introduces).then_some(seal);
+        let draft = Draft { introduces, seal, ..Draft::of_one(to.clone(), subject, body) };
         self.finish(draft, sizes, batch);
     }
 
@@ -296,9 +317,8 @@ impl Batcher {
         let me = self.teller.from.clone();
         let body = wire::hello::encode(hello);
         let subject = subject::hello(&me);
-        let (introduces, seal) = (true, None);
-        let to = me.clone();
-        let bare = Draft { to, subject, reply: false, body, id: None, items: 1, handed: None, introduces, seal };
+        let introduces = true;
+        let bare = Draft { introduces, reply: false, ..Draft::of_one(me.clone(), subject, body) };
         self.finish(bare, sizes, batch);
         if self.central == me {
             return;
@@ -311,16 +331,11 @@ impl Batcher {
             wire::envelope::encode(&me, self.teller.epoch, &lane, None, item.seq, &parts)
         });
         let subject = subject::messages(&lane);
-        let to = lane.peer;
-        self.finish(
-            Draft { to, subject, reply: true, body, id: None, items: 1, handed: None, introduces, seal },
-            sizes,
-            batch,
-        );
+        self.finish(Draft { introduces, ..Draft::of_one(lane.peer, subject, body) }, sizes, batch);
     }
 
     fn finish(&mut self, draft: Draft, sizes: Sizes, batch: &mut Batch) {
-        let Draft { to, subject, reply, body, id, items, handed, introduces, seal } = draft;
+        let Draft { to, subject, reply, body, id, items, handed, introduces, seal, proof } = draft;
         let packed = body.and_then(|body| {
             wire::limit("the body", body.len(), BODY_BYTES_MAX)?;
             let (body, headers) = self.packer.pack(body);
@@ -328,7 +343,10 @@ impl Batcher {
             Ok((body, headers))
         });
         match packed {
-            Ok((body, headers)) => {
+            Ok((body, mut headers)) => {
+                if let Some(proof) = proof {
+                    headers.get_or_insert_default().insert(PROOF, proof);
+                }
                 let reply = reply.then(|| subject::reply(&self.teller.from, &to));
                 let (to, seal) = (seal.map(|_| to), seal.unwrap_or(false));
                 let outgoing = Outgoing { subject, reply, headers, body, introduces, to, seal };
@@ -352,6 +370,16 @@ struct Draft {
     introduces: bool,
     /// Whether it has to be sealed; none for what never is.
     seal: Option<bool>,
+    /// The signature over its receipts.
+    proof: Option<String>,
+}
+
+impl Draft {
+    /// One thing for one node that knows us, which is to be told if nobody listens. It is never sealed.
+    fn of_one(to: NodeName, subject: String, body: Result<Vec<u8>, WireError>) -> Self {
+        let (id, handed, seal, proof) = (None, None, None, None);
+        Self { to, subject, reply: true, body, id, items: 1, handed, introduces: false, seal, proof }
+    }
 }
 
 fn add_item(
@@ -383,13 +411,15 @@ fn add_receipt(
     groups: &mut Groups,
     scratch: &mut Vec<u8>,
     bytes_max: usize,
-    to: NodeName,
-    epoch: Epoch,
-    (ticket, receipt, seal): (Ticket, &Receipt, bool),
+    (to, epoch): (NodeName, Epoch),
+    (ticket, receipt, subject, seal): (Ticket, &Receipt, Option<&Subject>, bool),
 ) -> Result<(), WireError> {
-    wire::receipts::encode_receipt(ticket, receipt, scratch)?;
+    wire::receipts::encode_receipt(ticket, receipt, subject, scratch)?;
     if let Some(group) = groups.room(Whom::Sender(to, epoch), scratch.len(), bytes_max, None, seal) {
+        let start = group.parts.len();
         group.parts.extend_from_slice(scratch);
+        group.receipts.push(start..group.parts.len());
+        group.proves |= subject.is_some();
         group.count += 1;
         group.id = group.id.or(Some(receipt.id));
     }

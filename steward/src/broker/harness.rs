@@ -190,6 +190,7 @@ impl Edge {
             effects: wanted,
             commits: Arc::new(AtomicU64::new(9)),
             judge: Arc::new(|_, _, _, _| Verdict::Accept(Facts { rerun: false, batch: 1 })),
+            message_of: Arc::new(|_| None),
             info: Arc::new(|| Arc::from(r#"{"version":"test"}"#)),
             clock: Clock::start(),
             bulk,

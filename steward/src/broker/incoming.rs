@@ -10,7 +10,7 @@ use protocol::Event;
 use protocol::event::{Control, Envelope, Hello, Occasion, Receipts, Verdict};
 use protocol::message::{Incarnation, Kind};
 use protocol::name::NodeName;
-use protocol::outcome::{Output, Progress};
+use protocol::outcome::{Outcome, Output, Progress};
 use protocol::time::Wall;
 
 use super::arrived::Arrived;
@@ -25,6 +25,7 @@ use super::wire::{self, WireError};
 use super::{Broker, Bulk, CALL, Line, SAY_HELLO};
 use crate::clock;
 use crate::engine::Input;
+use crate::evidence;
 use crate::security::refusal::Refusal;
 use crate::security::sender::Sender;
 use crate::security::trust::Proof;
@@ -217,7 +218,8 @@ impl Broker {
                 let arrived = self.arrived(message)?;
                 self.trust().sender(&arrived.proof, from)?;
                 let body = packer.unpack_json(arrived.headers(), arrived.body())?;
-                let receipts = Receipts { sealed: arrived.is_sealed(), ..wire::receipts::decode(&body, me, from)? };
+                let mut receipts = Receipts { sealed: arrived.is_sealed(), ..wire::receipts::decode(&body, me, from)? };
+                self.gather(&mut receipts, &body, &arrived);
                 self.0.counters.received_items.add(receipts.receipts.len());
                 events.push(Event::Receipts(receipts));
             }
@@ -262,6 +264,16 @@ impl Broker {
             Channel::Namesake => {}
         }
         Ok(())
+    }
+
+    /// Keeps what the sender of receipts has signed for others to see. They count without it all the same.
+    fn gather(&self, receipts: &mut Receipts, body: &[u8], arrived: &Arrived<'_>) {
+        let Some(signature) = wire::receipts::proof(arrived.headers()) else { return };
+        let Some(certificate) = self.trust().certificate(&arrived.proof) else { return };
+        if let Err(error) = evidence::gather(receipts, body, signature, &certificate) {
+            // The receipts themselves could be read.
+            tracing::debug!(from = %receipts.from, %error, "nothing of a signature over receipts is kept");
+        }
     }
 
     /// Asked about whatever is not addressed to this very process.
@@ -448,7 +460,8 @@ fn weight(event: &Event) -> usize {
                 Progress::Final(outcome) => Some(outcome),
                 Progress::Stored | Progress::Running => None,
             });
-            outcomes.map(|outcome| text(&outcome.stdout) + text(&outcome.stderr)).sum()
+            let proof = |outcome: &Outcome| outcome.proof.as_ref().map_or(0, |proof| proof.len());
+            outcomes.map(|outcome| text(&outcome.stdout) + text(&outcome.stderr) + proof(outcome)).sum()
         }
         Event::Hello(hello) | Event::Control { control: Control::Hello(hello), .. } => hello.info.len(),
         Event::Control { .. }

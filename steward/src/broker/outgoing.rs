@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Batch, Batcher, Publish, Sizes};
 use super::echo::Purpose;
+use super::prover::Prover;
 use super::window::Window;
 use super::wire::receipts::Teller;
 use super::{Broker, Sent};
@@ -33,7 +34,8 @@ impl Broker {
             epoch: identity.epoch,
             commits: 0,
         };
-        let mut batcher = Batcher::new(teller, self.0.config.central.clone());
+        let prover = Prover::new(self.trust().clone(), self.0.message_of.clone());
+        let mut batcher = Batcher::new(teller, self.0.config.central.clone()).proving(prover);
         let mut window = Window::default();
         let mut batches = Vec::with_capacity(BATCHES_MAX);
         loop {

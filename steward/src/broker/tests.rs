@@ -49,7 +49,8 @@ async fn messages_and_receipts_go_both_ways() {
 
     let receipt = Receipt { id: MessageId(1), progress: Progress::Stored };
     let epoch = protocol::message::Epoch(1);
-    ship.perform(vec![Effect::Receipt { to: node("central"), epoch, ticket: Ticket(4), receipt, seal: false }]).await;
+    let (to, kind, ticket) = (node("central"), Kind::CommandAck, Ticket(4));
+    ship.perform(vec![Effect::Receipt { to, epoch, kind, ticket, receipt, seal: false }]).await;
     let receipts = central
         .until(|event| match event {
             Event::Receipts(receipts) => Some(receipts.clone()),

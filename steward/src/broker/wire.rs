@@ -14,6 +14,8 @@ pub(crate) mod receipts;
 pub(crate) mod subject;
 mod text;
 
+pub(crate) use self::text::is_array_of_strings;
+
 use protocol::name::NodeName;
 use serde::Deserialize;
 

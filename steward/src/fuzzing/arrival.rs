@@ -218,6 +218,7 @@ fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bu
         effects,
         commits: Arc::default(),
         judge: Arc::new(move |from, kind, method, body| -> Verdict { admission.judge(from, kind, method, body) }),
+        message_of: Arc::new(|_| None),
         info: Arc::new(|| Arc::from("{}")),
         clock: Clock::start(),
         bulk,

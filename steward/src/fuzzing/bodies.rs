@@ -62,7 +62,7 @@ fn write_receipts(to: &NodeName, receipts: &Receipts) -> Result<Vec<u8>, WireErr
         if !parts.is_empty() {
             parts.push(b',');
         }
-        receipts::encode_receipt(*ticket, receipt, &mut parts)?;
+        receipts::encode_receipt(*ticket, receipt, None, &mut parts)?;
     }
     let Receipts { from, incarnation, epoch, commits, .. } = receipts;
     let teller = receipts::Teller { from: from.clone(), incarnation: *incarnation, epoch: *epoch, commits: *commits };

@@ -115,7 +115,10 @@ macro_rules! targets {
     };
 }
 
-targets!(envelope, receipts, control, hello, frame, node, inmsg, rules, signature, sealed, token, invitation, joining);
+targets!(
+    envelope, receipts, control, hello, frame, node, inmsg, rules, signature, sealed, token, invitation, joining,
+    bundle
+);
 
 /// The corpus must reach what lies behind the first checks, else it is worth nothing.
 #[test]
@@ -139,6 +142,7 @@ fn the_corpus_has_inputs_that_are_taken() {
     taken("sealed", &|frame| super::sealed::headers_in(frame) == Some(0));
     taken("sealed", &|frame| super::sealed::headers_in(frame) == Some(8));
     taken("sealed", &super::sealed::is_opened);
+    taken("bundle", &|bytes| super::bundle::holds(bytes));
     taken("hello", &|body| wire::hello::decode(body, "central").is_ok());
     taken("token", &|claims| super::trust::is_certificate(claims));
 }

@@ -21,7 +21,7 @@ const NODE_SEED: &str = "SUACAIJCEMSCKJRHFAUSUKZMFUXC6MBRGIZTINJWG44DSOR3HQ6T4PY
 /// When it is.
 const NOW: Wall = Wall(1_795_363_200_000);
 
-fn fleet() -> KeyPair {
+pub(super) fn fleet() -> KeyPair {
     KeyPair::from_seed(SEED, KeyKind::Account).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -241,6 +241,7 @@ impl<'a> MethodCtx<'a> {
             finished: clock::wall(),
             stdout: self.output.stdout.clone(),
             stderr: self.output.stderr.clone(),
+            proof: None,
         }
     }
 }

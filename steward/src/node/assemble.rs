@@ -21,6 +21,7 @@ use super::{died, start_engine, trouble};
 use crate::api::{Api, InfoView};
 use crate::audit::Audit;
 use crate::blobs::Blobs;
+use crate::broker::prover::MessageOf;
 use crate::broker::{self, Access, Broker, LinkBoard, NameCheck, Wiring};
 use crate::clock::{self, Clock};
 use crate::config::Config;
@@ -67,6 +68,7 @@ struct Opened {
     blobs: Blobs,
     identity: Identity,
     snapshot: Snapshot,
+    bodies: MessageOf,
 }
 
 /// Starts everything. The receiver tells once whether the node's name is its own.
@@ -95,11 +97,11 @@ pub(super) async fn assemble(
     let may = (trust.may_command(), trust.identity().is_some());
     let gate = Gate::open(config, trust.clone());
     gate.keep(&supervisor);
-    let wiring = wiring(config, &engine, (for_broker, bulk), &stats, &supervisor, clock, &gate);
+    let wiring = wiring(config, &engine, (for_broker, bulk, opened.bodies.clone()), &stats, &supervisor, clock, &gate);
     let (broker, name_check) = Broker::new(broker_config(config, &identity, trust), wiring)?;
     keep_broker(&supervisor, &broker);
     let renewal = super::membership::keep(dir, &supervisor, &broker, clock, &gate.audit);
-    let setup = setup(config, &opened, (&engine, &supervisor), (&broker, &renewal), &gate)?;
+    let setup = setup(config, &opened, (&engine, &supervisor), (&broker, &renewal), &gate);
     let runner = Runner::spawn(setup, &supervisor, for_runner, engine.clone());
     let results = results::Wiring {
         engine: engine.clone(),
@@ -325,7 +327,7 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
         commits_at_start: store.commits(),
         seed: low_bits(uuid::Uuid::now_v7().as_u128()),
     };
-    Ok(Opened { store, reader, log, blobs, identity, snapshot })
+    Ok(Opened { store, reader, log, blobs, identity, snapshot, bodies: message_of(dir)? })
 }
 
 /// The random bits of a `UUIDv7`, as a number that every store and every language can hold.
@@ -356,7 +358,7 @@ fn broker_config(config: &Config, identity: &Identity, trust: Trust) -> broker::
 fn wiring(
     config: &Config,
     engine: &EngineHandle,
-    (effects, bulk): (mpsc::Receiver<Vec<Effect>>, mpsc::Sender<broker::Bulk>),
+    (effects, bulk, message_of): (mpsc::Receiver<Vec<Effect>>, mpsc::Sender<broker::Bulk>, MessageOf),
     stats: &Arc<EngineStats>,
     supervisor: &Supervisor,
     clock: Clock,
@@ -369,6 +371,7 @@ fn wiring(
         effects,
         commits: stats.commits.clone(),
         judge: gate.judge(),
+        message_of,
         info: Arc::new(move || {
             hello.text(queues.queues(), &tasks.resting(), (audit.head(), rules.view().fleet_version))
         }),
@@ -378,37 +381,40 @@ fn wiring(
     }
 }
 
+/// Messages of the inbox by their numbers.
+fn message_of(dir: &Path) -> anyhow::Result<MessageOf> {
+    let reader = Reader::open(dir)?;
+    Ok(Arc::new(move |ticket| {
+        reader.inbox_message(ticket).unwrap_or_else(|error| {
+            tracing::error!(?ticket, %error, "a message of the inbox can't be read");
+            None
+        })
+    }))
+}
+
 fn setup(
     config: &Config,
     opened: &Opened,
     (engine, supervisor): (&EngineHandle, &Supervisor),
     (broker, renewal): (&Broker, &Option<Renewal>),
     gate: &Gate,
-) -> anyhow::Result<methods::Setup> {
-    let reader = Mutex::new(Reader::open(&config.node.dir)?);
-    let read = move |ticket| {
-        let found = reader.lock().unwrap_or_else(PoisonError::into_inner).inbox_message(ticket);
-        found.unwrap_or_else(|error| {
-            tracing::error!(?ticket, %error, "a message of the inbox can't be read");
-            None
-        })
-    };
+) -> methods::Setup {
     let (board, rules, dir) = (broker.board().clone(), gate.rules.clone(), &config.node.dir);
     let processes = Processes::new(engine.clone(), supervisor.clone(), board, rules, renewal.clone(), dir);
-    Ok(methods::Setup {
+    methods::Setup {
         node: config.node.name.clone(),
         dir: config.node.dir.clone(),
         blobs: opened.blobs.clone(),
         max_output: config.methods.max_output,
         started: clock::wall(),
         guard: Some(methods::job_guard::Program::own()),
-        bodies: Arc::new(read),
+        bodies: opened.bodies.clone(),
         processes,
         audit: gate.audit.clone(),
         permit: gate.permit(),
         rules: gate.rules.clone(),
         renewal: renewal.clone(),
-    })
+    }
 }
 
 fn retention(config: &Config) -> Retention {

@@ -19,6 +19,9 @@ use super::sender::Sender;
 /// Identities in memory (300 bytes each). With more, all are forgotten here and read from the store again.
 const CACHED_MAX: usize = 65_536;
 
+/// Certificates in memory (a KiB each). With more, all are forgotten here and read from the store again.
+const TEXTS_MAX: usize = 256;
+
 /// Finds a certificate by something of it.
 type Find<T> = Box<dyn Fn(&T) -> Option<String> + Send + Sync>;
 
@@ -100,6 +103,8 @@ pub(crate) struct Directory {
 struct Cache {
     by_key: HashMap<PublicKey, Arc<Known>>,
     by_name: HashMap<NodeName, Arc<Known>>,
+    /// Certificates that were asked for lately, with their hashes.
+    texts: HashMap<PublicKey, (blake3::Hash, Arc<str>)>,
 }
 
 impl fmt::Debug for Directory {
@@ -135,6 +140,22 @@ impl Directory {
         }
         let cached = self.lock().by_key.get(key).cloned();
         cached.or_else(|| self.read((self.shelf.by_key)(key)?))
+    }
+
+    /// The certificate of another node that vouches for this key of it, or for the one that this key is renewed by.
+    pub(crate) fn certificate(&self, key: &PublicKey) -> Option<Arc<str>> {
+        let known = self.by_key(key)?;
+        let held = self.lock().texts.get(key).cloned();
+        if let Some((_, text)) = held.filter(|(digest, _)| *digest == known.digest) {
+            return Some(text);
+        }
+        let text: Arc<str> = (self.shelf.by_name)(&known.sender.name)?.into();
+        let mut cache = self.lock();
+        if cache.texts.len() >= TEXTS_MAX {
+            cache.texts.clear();
+        }
+        cache.texts.insert(*key, (blake3::hash(text.as_bytes()), text.clone()));
+        Some(text)
     }
 
     /// What is known of a node.

@@ -137,6 +137,11 @@ impl Revocations {
     }
 }
 
+/// What a list holds that `fleet` has signed, for whoever keeps none.
+pub(crate) fn read_list(token: &str, fleet: &PublicKey) -> Result<Vec<Revoked>, RevocationError> {
+    parse(token, fleet).map(|list| list.revoked)
+}
+
 /// Whether a token is a list, for whoever wants to know no more.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn is_list(token: &str, fleet: &PublicKey) -> bool {

@@ -218,6 +218,7 @@ pub(super) fn outcome(row: &Row<'_>, at: usize, state: Final) -> rusqlite::Resul
         finished: wall(row, at + 4)?,
         stdout: output(row, at + 5)?,
         stderr: output(row, at + 9)?,
+        proof: None,
     })
 }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::columns::{OPEN, id, maybe_wall, wall};
 use super::error::CommitError;
-use super::{errors, meta};
+use super::{errors, evidence, meta};
 
 /// Messages that one step looks at and removes at most.
 const STEP_MESSAGES: usize = 500;
@@ -139,6 +139,7 @@ fn remove(connection: &mut Connection, going: &[&Ended]) -> Result<(), CommitErr
         for message in going {
             outbox.execute([message.row])?;
             progress.execute([message.row])?;
+            evidence::remove(&transaction, message.row)?;
         }
     }
     meta::count(&transaction, 0)?;

@@ -15,9 +15,10 @@ use rusqlite::Connection;
 
 use super::error::{OpenError, ReadError};
 use super::errors::{self, ErrorFilter};
+use super::evidence::Kept;
 use super::names::Interned;
 use super::show::StoredOutput;
-use super::{identities, inbox, list, out_lanes, outbox, peers, schema, show};
+use super::{evidence, identities, inbox, list, out_lanes, outbox, peers, schema, show};
 use crate::blobs::{Blobs, Owner};
 use crate::engine::Filter;
 use crate::view::{ErrorView, MessageView};
@@ -70,6 +71,11 @@ impl Reader {
     /// [`SHOW_BYTES_MAX`](show::SHOW_BYTES_MAX) are in it; for longer ones see [`Reader::output`].
     pub(crate) fn show(&self, id: MessageId) -> Result<Option<MessageView>, ReadError> {
         self.read(|connection| show::show(connection, &self.blobs, id))
+    }
+
+    /// A message of the outbox with what its receiver has signed of its end.
+    pub(crate) fn evidence(&self, id: MessageId) -> Result<Option<Kept>, ReadError> {
+        self.read(|connection| evidence::get(connection, id))
     }
 
     /// An output of a message that has ended; none if it has not, or is not known here.

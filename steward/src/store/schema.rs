@@ -176,6 +176,19 @@ const MIGRATIONS: &[&str] = &[
     );
     CREATE INDEX identities_key ON identities (key);
 ",
+    "
+    CREATE TABLE signers (
+        id INTEGER PRIMARY KEY,
+        digest BLOB NOT NULL UNIQUE,
+        certificate TEXT NOT NULL
+    );
+    CREATE TABLE evidence (
+        row INTEGER PRIMARY KEY,
+        signer INTEGER NOT NULL,
+        proof BLOB NOT NULL
+    );
+    CREATE INDEX evidence_signer ON evidence (signer);
+",
 ];
 
 /// Opens the file in `dir` for writing; makes it where there is none, and brings an older one up to date.

@@ -17,6 +17,7 @@ use protocol::time::Wall;
 use tempfile::TempDir;
 
 mod errors;
+mod evidence;
 mod identities;
 mod views;
 
@@ -147,6 +148,7 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
             finished,
             stdout,
             stderr,
+            proof: None,
         },
     )
 }

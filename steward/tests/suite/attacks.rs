@@ -1,7 +1,7 @@
 //! Somebody has the broker, or a login there, or the key of another node: he can read, drop, repeat and alter everything
 //! that passes. Nothing that he makes runs, and nothing that he says counts.
 
-mod members;
+pub(crate) mod members;
 mod sealed;
 
 use std::time::Duration;

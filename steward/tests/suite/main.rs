@@ -17,6 +17,7 @@ mod demo;
 mod denied;
 mod disk;
 mod enrolment;
+mod evidence;
 mod fleet_broker;
 mod harness;
 mod hostile;

@@ -143,6 +143,7 @@ fn receipts_and_confirmations_for_one_node_share_a_body() {
         effects.push(Effect::Receipt {
             to: node("ship1"),
             epoch: Epoch(3),
+            kind: Kind::CommandAck,
             ticket: Ticket(ticket),
             receipt,
             seal: false,

@@ -3,18 +3,26 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use async_nats::HeaderMap;
+use async_nats::header::HeaderName;
+use data_encoding::BASE64URL_NOPAD;
 use protocol::event::{Receipts, Ticket};
-use protocol::message::{Epoch, Incarnation, MessageId};
-use protocol::name::NodeName;
+use protocol::message::{Epoch, Incarnation, Kind, MessageId};
+use protocol::name::{MethodName, NodeName};
 use protocol::outcome::{Final, Outcome, Output, Progress, Receipt};
 use protocol::time::Wall;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::subject::Ends;
-use super::text::{self, Hash, Hex64};
+use super::text::{self, Hash, Hex64, KindText};
 use super::{
     INLINE_BYTES_MAX, ITEMS_MAX, NUMBER_MAX, REASON_BYTES_MAX, VERSION, WALL_MS_MAX, WireError, limit, number,
 };
+use crate::security::keys::SIGNATURE_BYTES;
+
+/// The signature over the receipts of a body, for whoever is shown one of them later: base64url without padding.
+pub(crate) const PROOF: HeaderName = HeaderName::from_static("Steward-Proof");
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,6 +70,13 @@ struct ReceiptText<'a> {
     /// `stored`, `running`, or the name of a final state.
     #[serde(borrow)]
     state: Cow<'a, str>,
+    #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
+    command_or_event: Option<KindText>,
+    #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
+    method: Option<MethodName>,
+    /// BLAKE3 of the `data` of the message, as it stood in its envelope.
+    #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
+    data_hash: Option<Hash>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,12 +106,31 @@ struct OutputText<'a> {
     truncated: bool,
 }
 
+/// What a final receipt says of the command that it is for, so that others can see what it is that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subject {
+    /// Its type.
+    pub(crate) kind: Kind,
+    /// Its method.
+    pub(crate) method: MethodName,
+    /// BLAKE3 of its `data`, as JSON text.
+    pub(crate) data_hash: [u8; 32],
+}
+
 /// Appends the JSON of one receipt.
-pub(crate) fn encode_receipt(ticket: Ticket, receipt: &Receipt, into: &mut Vec<u8>) -> Result<(), WireError> {
+pub(crate) fn encode_receipt(
+    ticket: Ticket,
+    receipt: &Receipt,
+    subject: Option<&Subject>,
+    into: &mut Vec<u8>,
+) -> Result<(), WireError> {
     let bare = |state: &'static str| ReceiptText {
         ticket: ticket.0,
         id: receipt.id,
         state: Cow::Borrowed(state),
+        command_or_event: subject.map(|subject| KindText(subject.kind)),
+        method: subject.map(|subject| subject.method.clone()),
+        data_hash: subject.map(|subject| Hash(subject.data_hash)),
         reason: None,
         exit_code: None,
         signal: None,
@@ -178,6 +212,36 @@ pub(crate) fn decode(body: &[u8], me: &NodeName, from: &str) -> Result<Receipts,
     })
 }
 
+/// Reads one receipt by itself, with what it says of the command that it is for.
+pub(crate) fn decode_receipt(text: &str) -> Result<(Receipt, Option<Subject>), WireError> {
+    let text: ReceiptText<'_> = super::parse(text.as_bytes())?;
+    let subject = match (text.command_or_event, &text.method, text.data_hash) {
+        (Some(kind), Some(method), Some(hash)) => {
+            Some(Subject { kind: kind.0, method: method.clone(), data_hash: hash.0 })
+        }
+        _ => None,
+    };
+    Ok((receipt(text)?.1, subject))
+}
+
+/// The signature over the receipts, if there is one that can be read.
+pub(crate) fn proof(headers: Option<&HeaderMap>) -> Option<[u8; SIGNATURE_BYTES]> {
+    let text = headers?.get(PROOF)?;
+    BASE64URL_NOPAD.decode(text.as_str().as_bytes()).ok()?.try_into().ok()
+}
+
+/// The JSON of each receipt in a body, as it stands there. An error where [`decode`] has one, too.
+pub(crate) fn texts(body: &[u8]) -> Result<Vec<&str>, WireError> {
+    #[derive(Deserialize)]
+    struct Texts<'a> {
+        #[serde(borrow)]
+        receipts: Vec<&'a RawValue>,
+    }
+    let texts: Texts<'_> = super::parse(body)?;
+    limit("the number of receipts", texts.receipts.len(), ITEMS_MAX)?;
+    Ok(texts.receipts.into_iter().map(RawValue::get).collect())
+}
+
 fn receipt(text: ReceiptText<'_>) -> Result<(Ticket, Receipt), WireError> {
     let ticket = Ticket(number("ticket", text.ticket, NUMBER_MAX)?);
     let id = text.id;
@@ -213,6 +277,7 @@ fn outcome(text: ReceiptText<'_>) -> Result<Outcome, WireError> {
         finished: Wall(number("finishedMs", text.finished_ms.unwrap_or(0), WALL_MS_MAX)?),
         stdout: output(text.stdout)?,
         stderr: output(text.stderr)?,
+        proof: None,
     })
 }
 

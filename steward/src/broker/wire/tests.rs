@@ -128,6 +128,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             finished,
             stdout,
             stderr,
+            proof: None,
         })
 }
 
@@ -212,7 +213,7 @@ fn encode_receipts(to: &NodeName, receipts: &Receipts) -> Vec<u8> {
         if !parts.is_empty() {
             parts.push(b',');
         }
-        receipts::encode_receipt(*ticket, receipt, &mut parts).unwrap();
+        receipts::encode_receipt(*ticket, receipt, None, &mut parts).unwrap();
     }
     let teller = receipts::Teller {
         from: receipts.from.clone(),

@@ -16,23 +16,23 @@ use serde_json::{Value, json};
 use crate::harness::Node;
 
 /// The key of a fleet.
-pub(super) struct Members(KeyPair);
+pub(crate) struct Members(KeyPair);
 
 /// A node of it, as whoever has its files can be it.
-pub(super) struct Member {
+pub(crate) struct Member {
     key: KeyPair,
     seal: XKey,
-    pub(super) certificate: String,
+    pub(crate) certificate: String,
     fleet: String,
 }
 
 /// Milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis().try_into().unwrap()
 }
 
 impl Members {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(KeyPair::new_account())
     }
 
@@ -48,7 +48,7 @@ impl Members {
     }
 
     /// A member that no node is yet.
-    pub(super) fn member(&self, name: &str, serial: u64) -> Member {
+    pub(crate) fn member(&self, name: &str, serial: u64) -> Member {
         let (key, seal, fleet) = (KeyPair::new_user(), XKey::new(), self.0.public_key());
         let role = if name == "central" { "central" } else { "node" };
         let part = json!({ "v": 1, "fleet": fleet, "role": role, "labels": {}, "sealKey": seal.public_key(), "serial": serial });
@@ -57,14 +57,14 @@ impl Members {
     }
 
     /// Makes a node, which is not started yet, a member.
-    pub(super) fn join(&self, node: &Node<'_>) -> Member {
+    pub(crate) fn join(&self, node: &Node<'_>) -> Member {
         let member = self.member(node.name(), 1);
         member.settle(node.dir());
         member
     }
 
     /// The list that says that this member is believed no more.
-    pub(super) fn revoke(&self, version: u64, member: &Member, name: &str) -> String {
+    pub(crate) fn revoke(&self, version: u64, member: &Member, name: &str) -> String {
         let revoked = json!([{ "key": member.key.public_key(), "name": name, "atMs": now_ms() }]);
         self.token("revoked", &self.0.public_key(), &json!({ "v": 1, "version": version, "revoked": revoked }))
     }
@@ -72,7 +72,7 @@ impl Members {
 
 impl Member {
     /// Puts its identity into the directory of a node, instead of the one that is there.
-    pub(super) fn settle(&self, dir: &Path) {
+    pub(crate) fn settle(&self, dir: &Path) {
         let folder = dir.join("identity");
         fs::remove_dir_all(&folder).ok();
         fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
@@ -83,7 +83,7 @@ impl Member {
     }
 
     /// Signs and publishes, at a time of one's own choice.
-    pub(super) async fn publish_at(
+    pub(crate) async fn publish_at(
         &self,
         at_ms: u64,
         client: &Client,
@@ -106,13 +106,13 @@ impl Member {
     }
 
     /// Seals for the holder of `to`, as `docs/wire.md` has it, and signs and publishes that.
-    pub(super) async fn publish_sealed(&self, client: &Client, subject: &str, to: &str, body: &[u8]) {
+    pub(crate) async fn publish_sealed(&self, client: &Client, subject: &str, to: &str, body: &[u8]) {
         let sealed = self.seal(subject, to, body);
         self.publish_box(client, subject, to, &sealed).await;
     }
 
     /// Signs and publishes a box, whoever has made it.
-    pub(super) async fn publish_box(&self, client: &Client, subject: &str, to: &str, sealed: &[u8]) {
+    pub(crate) async fn publish_box(&self, client: &Client, subject: &str, to: &str, sealed: &[u8]) {
         let at_ms = now_ms();
         let headers = [
             ("Steward-Certificate", self.certificate.clone()),
@@ -143,7 +143,7 @@ impl Member {
     }
 
     /// What was sealed for this member, with its headers before the body, as they stand in the box.
-    pub(super) fn open(&self, message: &Message) -> Option<String> {
+    pub(crate) fn open(&self, message: &Message) -> Option<String> {
         let headers = message.headers.as_ref()?;
         if headers.get("Steward-Seal")?.as_str() != self.seal.public_key() {
             return None;
@@ -166,18 +166,18 @@ impl Member {
     }
 
     /// The public key for which others seal.
-    pub(super) fn seal_key(&self) -> String {
+    pub(crate) fn seal_key(&self) -> String {
         self.seal.public_key()
     }
 
     /// Signs and publishes, with its own certificate.
-    pub(super) async fn publish(&self, client: &Client, subject: &str, body: &Value) {
+    pub(crate) async fn publish(&self, client: &Client, subject: &str, body: &Value) {
         let body = body.to_string();
         self.publish_at(now_ms(), client, subject, Some(&self.certificate), body.as_bytes()).await;
     }
 
     /// Its public key.
-    pub(super) fn public_key(&self) -> String {
+    pub(crate) fn public_key(&self) -> String {
         self.key.public_key()
     }
 }
@@ -197,19 +197,19 @@ fn message_key(shared: &[u8; 32], session: &[u8; 32], to: &[u8; 32], salt: &[u8;
 }
 
 /// Writes a file that nobody else may read.
-pub(super) fn secret(path: &Path, text: &str) {
+pub(crate) fn secret(path: &Path, text: &str) {
     let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
     std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
 }
 
 /// Publishes something that was recorded, as it was, or with other headers, subject or body.
-pub(super) async fn replay(client: &Client, message: &Message) {
+pub(crate) async fn replay(client: &Client, message: &Message) {
     let headers = message.headers.clone().unwrap_or_default();
     client.publish_with_headers(message.subject.clone(), headers, message.payload.clone()).await.unwrap();
 }
 
 /// The JSON of a body that was recorded.
-pub(super) fn body(message: &Message) -> Value {
+pub(crate) fn body(message: &Message) -> Value {
     let packed = message.headers.as_ref().is_some_and(|headers| headers.get("Steward-Encoding").is_some());
     let bytes = match packed {
         true => zstd::stream::decode_all(&message.payload[..]).unwrap(),
