@@ -74,12 +74,13 @@ impl Model {
     }
 
     /// A message that ran may be run again by a store that was copied before it ended there: nothing in the copy says
-    /// that it ever started. And where its sender has an old copy and whoever ran it has lost its store, nobody is left
-    /// who could know.
+    /// that it ever started. And where its sender has an old copy and whoever ran it has lost its store, or its name to
+    /// another one, nobody is left who could know. (Seed 16085278)
     pub(super) fn may_start_again(&self, number: usize, store: Lineage) -> bool {
         let story = &self.stories[number];
         let already = story.runs.iter().any(|ran| ran.lineage == store);
-        let nobody_knows = story.rolled_back && story.runs.iter().all(|ran| self.life(ran.lineage).over);
+        let gone = |store: &Life| store.over || store.contested;
+        let nobody_knows = story.rolled_back && story.runs.iter().all(|ran| gone(self.life(ran.lineage)));
         (story.revived_on.contains(&store) || nobody_knows) && !already
     }
 
