@@ -8,6 +8,7 @@ mod explain;
 mod perform;
 mod queries;
 mod stats;
+mod stuck;
 
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ pub(crate) use self::stats::{EngineStats, little_room};
 use crate::blobs::{Blobs, Owner};
 use crate::clock::Clock;
 use crate::message_log::MessageLog;
-use crate::store::{CommitError, Note, Reader, Retention, Store};
+use crate::store::{CommitError, IdentityRow, Note, Reader, Retention, Store};
 use crate::troubles::Troubles;
 use crate::view::{MessageView, NodeView, ProcessView};
 
@@ -40,12 +41,6 @@ pub(crate) const EFFECT_BATCHES_MAX: usize = 4096;
 
 /// Reports that a slow listener may be behind before it misses some (it then looks at the state again).
 pub(crate) const REPORTS_MAX: usize = 16_384;
-
-/// The pause before a failed commit is tried again.
-const COMMIT_RETRY: Duration = Duration::from_millis(500);
-
-/// How long somebody who submits waits for a disk that does not take it, before the answer is that nobody knows yet.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a turn whose writes nobody waits for may be kept open, so that they go into the next transaction.
 const HOLD_MAX: Duration = Duration::from_millis(20);
@@ -81,6 +76,8 @@ pub(crate) enum Input {
     Lanes(oneshot::Sender<Result<Vec<ProcessView>, EngineError>>),
     /// How many messages of an outgoing lane are not final.
     Waiting(Lane, oneshot::Sender<Result<u64, EngineError>>),
+    /// Whose key this is. Durable before anything that comes after it is.
+    Identity(IdentityRow),
     /// What is to be kept beside the messages. Answered once it is durable.
     Note(Vec<Note>, oneshot::Sender<Result<(), EngineError>>),
     /// Stop: answer what is here, commit, end the loop.
@@ -172,12 +169,25 @@ pub(crate) struct Engine {
     pub(crate) reports: broadcast::Sender<Arc<Report>>,
     pub(crate) troubles: Troubles,
     pub(crate) stats: Arc<EngineStats>,
-    /// What the loop has to tell itself: answers of the store.
-    pub(crate) own: VecDeque<Event>,
+    /// What the loop has to tell itself.
+    pub(crate) own: Own,
     /// Runs that found the runner's queue full.
     pub(crate) starting: VecDeque<Vec<Effect>>,
     /// The step that starting up brought.
     pub(crate) first: Step,
+}
+
+/// What goes into the next turn before anything else: answers of the store, and what came while it was stuck.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    events: VecDeque<Event>,
+    identities: Vec<IdentityRow>,
+}
+
+impl Own {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.identities.is_empty()
+    }
 }
 
 /// What one turn of the loop has gathered.
@@ -185,6 +195,8 @@ pub(crate) struct Engine {
 struct Turn {
     writes: Vec<Write>,
     effects: Vec<Effect>,
+    /// Whose keys they are that have signed what came.
+    identities: Vec<IdentityRow>,
     /// What is to be kept beside the messages.
     notes: Vec<Note>,
     answers: Vec<Answer>,
@@ -214,6 +226,7 @@ impl Turn {
         let idle_effect = |effect: &Effect| matches!(effect, Effect::Report(_) | Effect::Discard(_));
         (1..=HOLD_WRITES_MAX).contains(&self.writes.len())
             && self.answers.is_empty()
+            && self.identities.is_empty()
             && self.writes.iter().all(idle_write)
             && self.effects.iter().all(idle_effect)
     }
@@ -234,7 +247,8 @@ impl Engine {
             let look_at = held.as_ref().map_or(prune_at, |(_, until)| prune_at.min(*until));
             self.gather(&mut inputs, look_at).await;
             let (mut turn, until) = held.take().unwrap_or_else(|| (Turn::default(), self.clock.elapsed() + HOLD_MAX));
-            while let Some(event) = self.own.pop_front() {
+            turn.identities.append(&mut self.own.identities);
+            while let Some(event) = self.own.events.pop_front() {
                 turn.add(self.node.step(self.clock.now(), event));
             }
             let mut last_words = None;
@@ -303,6 +317,7 @@ impl Engine {
                 Ok(None) => respond(reply, Err(EngineError::Unknown(id))),
                 Err(error) => respond(reply, Err(EngineError::Store(error.to_string().into()))),
             },
+            Input::Identity(row) => turn.identities.push(row),
             Input::Note(rows, reply) => {
                 turn.notes.extend(rows);
                 turn.answers.push(Answer::Noted(reply));
@@ -357,13 +372,14 @@ impl Engine {
 
     /// Commits a turn, and then does what it brought. Answers with whoever asked for the end meanwhile.
     async fn finish(&mut self, turn: Turn) -> Option<oneshot::Sender<()>> {
-        let Turn { writes, effects, notes, mut answers, .. } = turn;
-        if !writes.is_empty() {
+        let Turn { writes, effects, identities, notes, mut answers, .. } = turn;
+        if !writes.is_empty() || !identities.is_empty() {
             self.log.add(&writes);
             let started = self.clock.elapsed();
-            if let Err(error) = self.store.commit(&writes) {
+            if let Err(error) = self.save(&identities, &writes) {
                 if let CommitError::Full | CommitError::Sqlite(_) = error {
-                    if let Some(done) = self.until_committed(&writes, error.to_string(), &mut answers).await {
+                    let why = error.to_string();
+                    if let Some(done) = self.until_saved(&identities, &writes, why, &mut answers).await {
                         return Some(done);
                     }
                 } else {
@@ -387,66 +403,10 @@ impl Engine {
         None
     }
 
-    /// The disk does not take the turn. It is kept and tried again until it does; new messages are refused meanwhile,
-    /// questions are answered, and everything else waits in its queue.
-    async fn until_committed(
-        &mut self,
-        writes: &[Write],
-        mut why: String,
-        answers: &mut Vec<Answer>,
-    ) -> Option<oneshot::Sender<()>> {
-        tracing::error!(error = %why, "the store does not take what has happened; new messages are refused until it does");
-        self.stats.refuse(Some(&why));
-        let since = self.clock.elapsed();
-        let mut held = VecDeque::new();
-        // A point in time, not a pause: somebody who asks again and again must not put the next try off for ever.
-        let mut retry_at = since + COMMIT_RETRY;
-        loop {
-            let wait = retry_at.saturating_sub(self.clock.elapsed());
-            match tokio::time::timeout(wait, self.next_held(&mut held)).await {
-                Ok(Some(Input::Stop(done))) => return Some(done),
-                Ok(Some(Input::Submit(_, reply))) => {
-                    respond(reply, Err(EngineError::Store(why.as_str().into())));
-                    continue;
-                }
-                Ok(Some(Input::Cancel(_, reply))) => {
-                    respond(reply, Err(EngineError::Store(why.as_str().into())));
-                    continue;
-                }
-                Ok(Some(Input::Note(_, reply))) => {
-                    respond(reply, Err(EngineError::Store(why.as_str().into())));
-                    continue;
-                }
-                Ok(Some(query)) => {
-                    self.query(query);
-                    continue;
-                }
-                Ok(None) | Err(_) => {}
-            }
-            if self.clock.elapsed().saturating_sub(since) > COMMIT_PATIENCE {
-                give_up_waiting(answers, &why);
-            }
-            match self.store.commit(writes) {
-                Ok(_) => break,
-                Err(error) => why = error.to_string(),
-            }
-            retry_at = self.clock.elapsed() + COMMIT_RETRY;
-        }
-        tracing::info!("the store takes messages again");
-        self.stats.refuse(None);
-        self.own.extend(held);
-        None
-    }
-
-    /// The next input that can be answered while the store is stuck; events are held, up to a limit.
-    async fn next_held(&mut self, held: &mut VecDeque<Event>) -> Option<Input> {
-        while held.len() < INPUTS_MAX {
-            match self.inputs.recv().await? {
-                Input::Event(event) => held.push_back(event),
-                input => return Some(input),
-            }
-        }
-        std::future::pending().await
+    /// Makes a turn durable: whose keys they are first, because what they have signed runs only for who they are.
+    fn save(&mut self, identities: &[IdentityRow], writes: &[Write]) -> Result<(), CommitError> {
+        self.store.identify(identities)?;
+        self.store.commit(writes).map(drop)
     }
 
     /// Writes what the message log had no room for, and cleans up a little. Answers with the pause until the next time.
@@ -465,22 +425,6 @@ impl Engine {
             }
         }
         if pruned.more { PRUNE_PAUSE.0 } else { PRUNE_PAUSE.1 }
-    }
-}
-
-/// Whoever waits for a disk that is stuck is told that nobody knows yet.
-fn give_up_waiting(answers: &mut Vec<Answer>, why: &str) {
-    for answer in std::mem::take(answers) {
-        match answer {
-            Answer::Submitted(ids, reply) => {
-                let first = ids.first().map(ToString::to_string).unwrap_or_default();
-                let text = format!(
-                    "{why}; message {first} is held and goes out when there is room, unless the node stops before"
-                );
-                respond(reply, Err(EngineError::Store(text.into())));
-            }
-            other @ (Answer::Query(_) | Answer::Noted(_)) => answers.push(other),
-        }
     }
 }
 

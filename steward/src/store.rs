@@ -64,8 +64,6 @@ use self::prune::Cleaner;
 pub(crate) enum Note {
     /// An error of a node.
     Error(ErrorRow),
-    /// Which key a name has.
-    Identity(IdentityRow),
 }
 
 /// The connection that writes. Used by the engine's thread only.
@@ -192,20 +190,19 @@ impl Store {
 
     /// Makes durable what no message depends on, in transactions of its own. Noting something twice changes nothing.
     pub(crate) fn note(&mut self, notes: Vec<Note>) -> Result<(), CommitError> {
-        let (mut errors, mut identities) = (Vec::new(), Vec::new());
-        for note in notes {
-            match note {
-                Note::Error(row) => errors.push(row),
-                Note::Identity(row) => identities.push(row),
-            }
-        }
+        let errors: Vec<ErrorRow> = notes.into_iter().map(|Note::Error(row)| row).collect();
         if !errors.is_empty() {
             errors::add(&mut self.connection, &errors).map_err(|error| self.explain(error))?;
         }
-        if !identities.is_empty() {
-            identities::put(&mut self.connection, &identities).map_err(|error| self.explain(error))?;
-        }
         Ok(())
+    }
+
+    /// Makes durable whose keys these are, in one transaction; an older certificate never replaces a newer one.
+    pub(crate) fn identify(&mut self, rows: &[IdentityRow]) -> Result<(), CommitError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        identities::put(&mut self.connection, rows).map_err(|error| self.explain(error))
     }
 
     /// SQLite tells a full quota and a full file system during a sync as a mere I/O error: trying to write tells which.

@@ -118,7 +118,7 @@ fn empty(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
 }
 
-/// Copies everything in a folder but sockets, into one that is there.
+/// Copies everything in a folder but sockets, into one that is there, for good: a file system that fails takes nothing of it.
 pub(crate) fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -130,9 +130,10 @@ pub(crate) fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
             copy_all(&entry.path(), &target)?;
         } else if kind.is_file() {
             fs::copy(entry.path(), &target)?;
+            fs::File::open(&target)?.sync_all()?;
         }
     }
-    Ok(())
+    fs::File::open(to)?.sync_all()
 }
 
 impl World<'_> {

@@ -149,7 +149,7 @@ async fn answer(
             }
             Input::Nodes(reply) => reply.send(Ok(Vec::new())).unwrap_or_default(),
             Input::Lanes(reply) => reply.send(Err(EngineError::Store("the disk is full".into()))).unwrap_or_default(),
-            Input::Event(_) | Input::Waiting(..) | Input::Note(..) | Input::Stop(_) => {}
+            Input::Event(_) | Input::Waiting(..) | Input::Identity(_) | Input::Note(..) | Input::Stop(_) => {}
         }
     }
 }

@@ -48,14 +48,14 @@ impl Engine {
                 Effect::Start(_) | Effect::StartUnrecorded { .. } | Effect::Kill(_) => runner.push(effect),
                 Effect::Receive { .. } | Effect::Seal { .. } | Effect::Discard(_) => results.push(effect),
                 Effect::Load { lane, after, messages, bytes } => match self.store.load(&lane, after, messages, bytes) {
-                    Ok((messages, more)) => self.own.push_back(Event::Loaded { lane, messages, more }),
+                    Ok((messages, more)) => self.own.events.push_back(Event::Loaded { lane, messages, more }),
                     Err(error) => {
                         tracing::error!(%lane, %error, "the lane's next messages can't be read; it waits");
-                        self.own.push_back(Event::Loaded { lane, messages: Vec::new(), more: true });
+                        self.own.events.push_back(Event::Loaded { lane, messages: Vec::new(), more: true });
                     }
                 },
                 Effect::Sweep(until) => match self.store.sweep(until, SWEEP_MESSAGES_MAX) {
-                    Ok((due, next)) => self.own.push_back(Event::Swept { due, next }),
+                    Ok((due, next)) => self.own.events.push_back(Event::Swept { due, next }),
                     Err(error) => tracing::error!(%error, "passed deadlines can't be read; it is tried again"),
                 },
                 Effect::Report(report) => {

@@ -24,7 +24,12 @@ impl Engine {
                 let now = self.node.out_lane(&lane);
                 respond(reply, Ok(now.map_or(0, |now| now.window as u64 + now.behind)));
             }
-            Input::Event(_) | Input::Submit(..) | Input::Cancel(..) | Input::Note(..) | Input::Stop(_) => {}
+            Input::Event(_)
+            | Input::Submit(..)
+            | Input::Cancel(..)
+            | Input::Identity(_)
+            | Input::Note(..)
+            | Input::Stop(_) => {}
         }
     }
 

@@ -26,7 +26,7 @@ use crate::broker::{self, Access, Broker, LinkBoard, NameCheck, Wiring};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::crash_points::{Point, plant, reach};
-use crate::engine::{EFFECT_BATCHES_MAX, Engine, EngineHandle, EngineStats, INPUTS_MAX, Outputs, REPORTS_MAX};
+use crate::engine::{EFFECT_BATCHES_MAX, Engine, EngineHandle, EngineStats, INPUTS_MAX, Outputs, Own, REPORTS_MAX};
 use crate::enrol::renewal::Renewal;
 use crate::hello::Hello;
 use crate::intake::inmsg::{Inmsg, Timing};
@@ -132,7 +132,7 @@ pub(super) async fn assemble(
         reports: engine.reports.clone(),
         troubles: troubles.clone(),
         stats: stats.clone(),
-        own: VecDeque::new(),
+        own: Own::default(),
         starting: VecDeque::new(),
         first,
     };

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use async_nats::ServerAddr;
 use protocol::limits::PEERS_MAX;
 use protocol::name::NodeName;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::config::Config;
@@ -17,10 +17,10 @@ use crate::engine::Input;
 use crate::security::certificate::Certificate;
 use crate::security::identity::{Identity, renewal};
 use crate::security::keys::PublicKey;
-use crate::security::known::Shelf;
+use crate::security::known::{Kept, Shelf};
 use crate::security::revocations::Revocations;
 use crate::security::trust::Trust;
-use crate::store::{IdentityRow, Note, Reader};
+use crate::store::{IdentityRow, Reader};
 
 /// Whom this node believes. `inputs` is the way to the store, which has to be there already.
 pub(super) fn trust(config: &Config, inputs: &mpsc::Sender<Input>) -> anyhow::Result<Trust> {
@@ -88,8 +88,8 @@ fn shelf(dir: &Path, inputs: mpsc::Sender<Input>) -> anyhow::Result<Shelf> {
         by_name: Box::new(move |name: &NodeName| said(by_name.certificate_of(name))),
         keep: Box::new(move |certificate: &Certificate| {
             let is_new = known.certificate_of(&certificate.name).is_ok_and(|known| known.is_none());
-            if is_new && names.fetch_add(1, Ordering::Relaxed) >= PEERS_MAX {
-                return false;
+            if is_new && names.load(Ordering::Relaxed) >= PEERS_MAX {
+                return Kept::NoRoom;
             }
             let row = IdentityRow {
                 name: certificate.name.clone(),
@@ -97,11 +97,12 @@ fn shelf(dir: &Path, inputs: mpsc::Sender<Input>) -> anyhow::Result<Shelf> {
                 serial: certificate.serial,
                 certificate: certificate.text.to_string(),
             };
-            // Whoever finds the store too busy shows its certificate again.
-            if inputs.try_send(Input::Note(vec![Note::Identity(row)], oneshot::channel().0)).is_err() {
-                tracing::debug!(name = %certificate.name, "a certificate is not kept yet");
+            // The way is the same for what this key has signed, so nothing of that is in the store before its certificate.
+            if inputs.try_send(Input::Identity(row)).is_err() {
+                return Kept::NotNow;
             }
-            true
+            names.fetch_add(usize::from(is_new), Ordering::Relaxed);
+            Kept::Yes
         }),
     })
 }

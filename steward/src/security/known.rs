@@ -31,8 +31,19 @@ pub(crate) struct Shelf {
     pub(crate) by_key: Find<PublicKey>,
     /// The certificate with this name.
     pub(crate) by_name: Find<NodeName>,
-    /// Keeps a certificate instead of the one with its name. False: there is no room for another name.
-    pub(crate) keep: Box<dyn Fn(&Certificate) -> bool + Send + Sync>,
+    /// Keeps a certificate instead of the one with its name, before anything that its key has signed.
+    pub(crate) keep: Box<dyn Fn(&Certificate) -> Kept + Send + Sync>,
+}
+
+/// What became of a certificate that is to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It is on its way to the store.
+    Yes,
+    /// The store is too busy to take it; it is shown again.
+    NotNow,
+    /// There is no room for another name.
+    NoRoom,
 }
 
 /// What is known of a node.
@@ -203,10 +214,11 @@ impl Directory {
             Some(known) if certificate.name == self.name => return Err(other_key(&certificate, &known)),
             Some(_) | None => {}
         }
-        if !(self.shelf.keep)(&certificate) {
-            return Err(Refusal::TooMany(certificate.name));
+        match (self.shelf.keep)(&certificate) {
+            Kept::Yes => Ok(self.remember(&certificate)),
+            Kept::NotNow => Err(Refusal::Busy(certificate.name)),
+            Kept::NoRoom => Err(Refusal::TooMany(certificate.name)),
         }
-        Ok(self.remember(&certificate))
     }
 
     fn remember(&self, certificate: &Certificate) -> Arc<Known> {

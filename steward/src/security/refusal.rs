@@ -56,6 +56,9 @@ pub(crate) enum Refusal {
     /// As many nodes are known as can be.
     #[error("{0} is not known here, and as many nodes are known as can be; nothing of it is taken")]
     TooMany(NodeName),
+    /// Its certificate can't be kept at the moment.
+    #[error("{0} is not known here yet, and this node is too busy to take down who it is; it tries again")]
+    Busy(NodeName),
     /// The key is on the list.
     #[error("its key ({0}) is revoked")]
     Revoked(PublicKey),
@@ -146,7 +149,9 @@ impl Refusal {
             Self::Header(_) => "header",
             Self::UnknownKey(_) => "unknown_key",
             Self::Signature(_) => "signature",
-            Self::Certificate(_) | Self::OtherCertificate | Self::Expired { .. } | Self::TooMany(_) => "certificate",
+            Self::Certificate(_) | Self::OtherCertificate | Self::Expired { .. } | Self::TooMany(_) | Self::Busy(_) => {
+                "certificate"
+            }
             Self::OtherKey { .. } => "other_key",
             Self::Revoked(_) => "revoked",
             Self::Name { .. } | Self::Impostor => "name",
@@ -162,6 +167,7 @@ impl Refusal {
             Self::OtherCertificate => "other_certificate",
             Self::Expired { .. } => "expired",
             Self::TooMany(_) => "too_many",
+            Self::Busy(_) => "busy",
             Self::Stale { why: Stale::Old(_) | Stale::Future(_), .. } => "clock",
             Self::Unsigned
             | Self::Header(_)
@@ -183,7 +189,7 @@ impl Refusal {
     pub(crate) fn signed_by(&self) -> Option<&NodeName> {
         match self {
             Self::Name { signed: name, .. } | Self::Stale { name, .. } | Self::Expired { name, .. } => Some(name),
-            Self::OtherKey { name, .. } | Self::TooMany(name) => Some(name),
+            Self::OtherKey { name, .. } | Self::TooMany(name) | Self::Busy(name) => Some(name),
             Self::SealKey { name, .. } | Self::Box { name } => Some(name),
             Self::Unsigned
             | Self::Header(_)

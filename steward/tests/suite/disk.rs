@@ -1,11 +1,13 @@
 //! Disks that are full, broken, lost or brought back from a copy.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::{Fleet, event, eventually, shell, skipped};
+use crate::attacks::members::Members;
+use crate::harness::{DiskKind, Fleet, event, eventually, shell, skipped};
 
 /// The files of a node's store.
 fn store(dir: &Path) -> Vec<std::path::PathBuf> {
@@ -154,4 +156,45 @@ fn a_full_disk_refuses_messages_and_goes_on_when_there_is_room() {
         (lines.contains(&first) && lines.contains(&accepted)).then_some(lines)
     });
     assert_eq!(central.cli(&["audit", "verify"]).code, 0, "{lines}");
+}
+
+/// Who a node is, is written down before anything of it is accepted, also by a disk that is full when it first shows itself: what it
+/// has sent runs after a restart, too.
+#[test]
+fn a_member_that_shows_itself_to_a_full_disk_is_known_when_its_messages_run() {
+    let (fleet, members) = (Fleet::new(), Members::new());
+    let (mut central, mut ship1, mut ship2) =
+        (fleet.absent("central", &[]), fleet.absent("ship1", &[]), fleet.absent("ship2", &[]));
+    if let Err(why) = ship1.put_on_disk(DiskKind::Memory, 24) {
+        return skipped("disk::a_member_that_shows_itself_to_a_full_disk_is_known_when_its_messages_run", &why);
+    }
+    for node in [&central, &ship1, &ship2] {
+        members.join(node);
+    }
+    ship1.start();
+    ship2.start();
+    let fill = |name: &str| {
+        let file = fs::File::create(ship1.dir().join(name)).unwrap();
+        while (&file).write_all(&[0; 4096]).is_ok() {}
+    };
+    fill("filler");
+    // Its store is stuck before it hears of central for the first time.
+    let event = ship2.send(&event("ship1", "TextLogging", &["x"]));
+    eventually("its store is stuck", || ship1.log().contains("the store does not take").then_some(()));
+    central.start();
+    let (gate, ran) = (fleet.file("gate"), fleet.file("ran"));
+    let first = central.send(&shell("ship1", &gate.awaited()));
+    let second = central.send(&shell("ship1", &format!("echo ran >> {}", ran.path())));
+    // It has asked, and has no answer.
+    central.sees("ship1", "silent");
+    fs::remove_file(ship1.dir().join("filler")).unwrap();
+    central.awaits(&first, "running");
+    central.awaits(&second, "stored");
+    ship1.kill();
+    gate.create();
+    ship1.start();
+    assert_eq!(central.ended(&first)["state"], "interrupted");
+    let second = central.ended(&second);
+    assert_eq!(second["state"], "done", "{second}");
+    assert_eq!((ran.lines(), &ship2.ended(&event)["state"]), (vec!["ran".to_owned()], &"done".into()));
 }

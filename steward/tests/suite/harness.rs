@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 pub(crate) use chaos::harness::{
-    Dice, Effects, Node, Port, Process, Ran, SOON, event, eventually, get, kill, nats_server, parent, run, shell,
+    Dice, DiskKind, Effects, Node, Port, Process, Ran, SOON, event, eventually, get, kill, nats_server, parent, run, shell,
     stays, until, with,
 };
 

@@ -12,7 +12,7 @@ use protocol::time::Wall;
 use super::super::certificate::{Certificate, Draft, Role};
 use super::super::identity::{Identity, NodeKeys};
 use super::super::keys::{KeyKind, KeyPair, PublicKey};
-use super::super::known::Shelf;
+use super::super::known::{Kept, Shelf};
 use super::super::revocations::{Revocations, Revoked};
 use super::{Mode, Trust};
 use crate::clock::wall;
@@ -38,7 +38,7 @@ impl TestShelf {
             by_name: Box::new(move |name: &NodeName| Some(by_name.0.lock().unwrap().get(name)?.text.to_string())),
             keep: Box::new(move |certificate: &Certificate| {
                 keep.0.lock().unwrap().insert(certificate.name.clone(), certificate.clone());
-                true
+                Kept::Yes
             }),
         }
     }

@@ -1,21 +1,21 @@
 //! The table of identities: of each name the newest, found by its name and by its key.
 
 use super::*;
+use crate::store::IdentityRow;
 use crate::store::reader::Reader;
-use crate::store::{IdentityRow, Note};
 
-fn row(name: &str, key: &str, serial: u64) -> Note {
+fn row(name: &str, key: &str, serial: u64) -> IdentityRow {
     let name = NodeName::new(name).unwrap();
     let certificate = format!("{name} {key} {serial}");
-    Note::Identity(IdentityRow { name, key: key.to_owned(), serial, certificate })
+    IdentityRow { name, key: key.to_owned(), serial, certificate }
 }
 
 #[test]
 fn of_each_name_the_certificate_with_the_highest_serial_is_kept() {
     let folder = folder();
     let mut store = Store::open(folder.path()).unwrap();
-    store.note(vec![row("ship1", "UA", 1), row("ship2", "UB", 1)]).unwrap();
-    store.note(vec![row("ship1", "UC", 3), row("ship1", "UD", 2), row("ship2", "UE", 1)]).unwrap();
+    store.identify(&[row("ship1", "UA", 1), row("ship2", "UB", 1)]).unwrap();
+    store.identify(&[row("ship1", "UC", 3), row("ship1", "UD", 2), row("ship2", "UE", 1)]).unwrap();
     drop(store);
     let reader = Reader::open(folder.path()).unwrap();
     let ship1 = NodeName::new("ship1").unwrap();

@@ -107,10 +107,7 @@ impl Rig {
             match input {
                 Some(Input::Event(Event::Finished(ends))) => break ends,
                 Some(Input::Note(rows, reply)) => {
-                    self.noted.extend(rows.into_iter().filter_map(|row| match row {
-                        Note::Error(row) => Some(row),
-                        Note::Identity(_) => None,
-                    }));
+                    self.noted.extend(rows.into_iter().map(|Note::Error(row)| row));
                     reply.send(Ok(())).unwrap();
                 }
                 other => panic!("{other:?}"),
