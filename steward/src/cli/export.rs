@@ -59,7 +59,8 @@ Examples:
             write(&kept, &ids, &path).with_context(|| format!("the bundle {} is not written", path.display()))?;
         let mut output = Output::stdout();
         let (size, shown) = (output::size(bytes), path.display());
-        output.line(&format!("{shown}: {} of {size}", if ids.len() == 1 { "one message" } else { "messages" }))?;
+        let count = if ids.len() == 1 { "one message".to_owned() } else { format!("{} messages", ids.len()) };
+        output.line(&format!("{shown}: {count}, {size}"))?;
         if let Some((fleet, _)) = kept.fleet() {
             output.line(&format!("to check it anywhere: steward verify --bundle {shown} --fleet {fleet}"))?;
         }
