@@ -11,7 +11,10 @@ mod node;
 mod process;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
+
+use anyhow::Context as _;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -20,7 +23,7 @@ use crate::security::keys::{KeyKind, KeyPair};
 use keeper::Keeper;
 use nats::Server;
 pub(super) use node::Node;
-use process::Process;
+pub(crate) use process::Process;
 
 /// A broker and the folder of everything. Its nodes are to be dropped before it.
 #[derive(Debug)]
@@ -76,6 +79,15 @@ impl Fleet {
         self.seals = seals;
         self.authority = Some(KeyPair::generate(KeyKind::Account)?);
         Ok(())
+    }
+
+    /// A verb of this very program in this directory. Whatever it leaves running ends with the fleet.
+    pub(super) fn verb(&self, dir: &Path, args: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(std::env::current_exe().context("this program can't be found")?);
+        self.keeper.mark(&mut command);
+        // Several nodes on one machine can't all have the default port.
+        command.current_dir(&self.folder).arg("--dir").arg(dir).args(args).env("STEWARD_PROM_HOST_AND_PORT", "none");
+        Ok(command)
     }
 
     /// Asks the broker to stop, and waits until it has.

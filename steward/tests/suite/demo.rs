@@ -36,7 +36,7 @@ fn is_gone(fleet: &Fleet) {
 fn the_demo_keeps_its_promises_and_leaves_nothing_behind() {
     let fleet = Fleet::without_broker();
     let ran = run(fleet.dir(), &mut demo(&fleet, &[])).ok();
-    for part in ["away, queued", "nothing that was accepted is lost", "promises kept"] {
+    for part in ["away, queued", "nothing that was accepted is lost", "a stranger gets nowhere", "promises kept"] {
         assert!(ran.stdout.contains(part), "no {part:?} in {}", ran.stdout);
     }
     assert!(!ran.stdout.contains('\u{1b}'), "colours where nobody sees them: {}", ran.stdout);

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use super::stage::{Stage, millis};
 use crate::api::client::Client;
-use crate::cli::fleet::{Fleet, Node};
+use crate::cli::fleet::{Fleet, Node, Process};
 use crate::view::{MessageView, NodeView};
 
 /// A broker and nodes, all of which go when this is dropped.
@@ -55,6 +55,21 @@ impl Cast {
     /// Ends a node as a power cut would.
     pub(super) fn kill_node(&mut self, name: &str) -> anyhow::Result<()> {
         self.node_mut(name)?.kill()
+    }
+
+    /// Runs a verb of the command line in this directory, and answers with what it prints.
+    pub(super) async fn runs(&self, dir: &Path, args: &[&str]) -> anyhow::Result<String> {
+        let mut command = tokio::process::Command::from(self.fleet.verb(dir, args)?);
+        let ran = command.kill_on_drop(true).output().await?;
+        let (said, told) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        anyhow::ensure!(ran.status.success(), "`steward {}` ended with {}: {told}", args.join(" "), ran.status);
+        Ok(said.into_owned())
+    }
+
+    /// Begins a verb that goes on; its log lies in the demo's folder.
+    pub(super) fn begins(&self, name: &str, dir: &Path, args: &[&str]) -> anyhow::Result<Process> {
+        let log = self.folder().join(format!("{name}.log"));
+        Process::start(name, &log, &mut self.fleet.verb(dir, args)?)
     }
 
     fn node_mut(&mut self, name: &str) -> anyhow::Result<&mut Node> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use protocol::outcome::Final;
 
 use super::cast::{Cast, since};
+use super::members;
 use super::stage::{self, Stage, millis};
 use crate::view::MessageView;
 
@@ -47,7 +48,8 @@ pub(super) async fn all(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()
     examples(cast, stage).await?;
     away(cast, stage).await?;
     sender_killed(cast, stage).await?;
-    receiver_killed(cast, stage).await
+    receiver_killed(cast, stage).await?;
+    members::show(cast, stage).await
 }
 
 async fn start(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()> {
@@ -253,7 +255,7 @@ async fn receiver_killed(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<(
 }
 
 /// A shell command as it stands in `inmsg.txt`.
-fn command(to: &str, script: &str) -> String {
+pub(super) fn command(to: &str, script: &str) -> String {
     let data = ["bash", "-c", script];
     serde_json::json!({ "toNode": to, "data": data, "commandOrEvent": "CommandACK", "method": "ShellCommand" })
         .to_string()

@@ -22,7 +22,7 @@ const LAST_LINES: usize = 12;
 
 /// A child in a process group of its own, so that Ctrl-C reaches us alone; killed with its group on drop.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     name: String,
     log: PathBuf,
     /// `None` once it is nobody's any more.
@@ -31,7 +31,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts it; what it prints is appended to the log.
-    pub(super) fn start(name: &str, log: &Path, command: &mut Command) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &str, log: &Path, command: &mut Command) -> anyhow::Result<Self> {
         let output = File::options().create(true).append(true).open(log)?;
         let child = command
             .stdin(Stdio::null())
@@ -69,7 +69,7 @@ impl Process {
     }
 
     /// Asks it to stop, and waits until it has.
-    pub(super) async fn stop(mut self) -> anyhow::Result<ExitStatus> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<ExitStatus> {
         rustix::process::kill_process(self.pid()?, Signal::TERM)?;
         let what = format!("{} stops", self.name);
         eventually(&what, END_LIMIT, LOOK_AGAIN, async || self.ended()).await
