@@ -14,6 +14,7 @@ mod asking;
 pub(crate) mod desk;
 pub(crate) mod joining;
 mod journal;
+pub(crate) mod newcomers;
 pub(crate) mod outcasts;
 
 pub(crate) mod registrar;

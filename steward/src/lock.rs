@@ -1,4 +1,4 @@
-//! One process owns a node's directory. The lock dies with the process, whatever kills it.
+//! One process owns a node's directory, and one runs the broker of a fleet. The lock dies with the process, whatever kills it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -14,6 +14,9 @@ use crate::own_file;
 
 /// The file that is locked. It says who holds it, and whose directory it is.
 const FILE: &str = "steward.lock";
+
+/// The file in the folder of a fleet whose broker runs.
+const BROKER_FILE: &str = "broker.lock";
 
 /// How often the lock is tried, and the pause between: a second in all.
 const TRIES: u32 = 20;
@@ -56,6 +59,34 @@ impl DirLock {
             );
         }
         let text = format!("node {name}\npid {}\n", std::process::id());
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Held by the one process that runs the broker of a fleet, as long as this lives.
+#[derive(Debug)]
+pub(crate) struct BrokerLock {
+    _file: File,
+}
+
+impl BrokerLock {
+    /// Takes the folder of a fleet, or says which process runs its broker. Two of them would write into the same files of the server.
+    pub(crate) fn take(folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join(BROKER_FILE);
+        let mut options = OpenOptions::new();
+        let open = own_file::open(&path, options.read(true).write(true).create(true).truncate(false).mode(0o600));
+        let mut file = open.with_context(|| format!("{} can't be opened", path.display()))?;
+        if !locked(&file) {
+            let mut text = String::new();
+            let holder = file.read_to_string(&mut text).map(|_| text.trim().to_owned()).unwrap_or_default();
+            bail!(
+                "the broker of the fleet in {} runs already ({holder}: `steward broker` or `steward up`); stop that one, or leave it be: \
+                 `steward run` starts the node alone",
+                folder.display()
+            );
+        }
+        let text = format!("pid {}\n", std::process::id());
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()))?;
         Ok(Self { _file: file })
     }

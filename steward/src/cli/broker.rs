@@ -12,6 +12,7 @@ use super::{Context, Verb, wait_for};
 use crate::clock::Clock;
 use crate::config;
 use crate::config::sources::Sources;
+use crate::lock::BrokerLock;
 use crate::nats_server::{self, Binary, STOP_LIMIT};
 use crate::supervise::{Rule, Spec, Stops, Supervisor};
 use crate::troubles::Troubles;
@@ -36,7 +37,7 @@ folder; `steward revoke` reaches it through the network.";
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
         let dir = super::init::make_dir(&context.dir()?)?;
-        let binary = prepare(&dir)?;
+        let (binary, _lock) = prepare(&dir)?;
         start_log(&context.sources.with_own_file()?)?;
         wait_for(async {
             let mut stop = Stop::listen()?;
@@ -50,12 +51,13 @@ folder; `steward revoke` reaches it through the network.";
     }
 }
 
-/// Finds out what can't work before anything is started.
-pub(super) fn prepare(dir: &std::path::Path) -> anyhow::Result<Binary> {
-    nats_server::open_fleet(dir)?;
+/// Finds out what can't work before anything is started. Nobody else runs the broker of this fleet as long as the lock is held.
+pub(super) fn prepare(dir: &std::path::Path) -> anyhow::Result<(Binary, BrokerLock)> {
+    let authority = nats_server::open_fleet(dir)?;
     let binary = Binary::find()?;
     binary.check_version()?;
-    Ok(binary)
+    let lock = BrokerLock::take(authority.folder())?;
+    Ok((binary, lock))
 }
 
 /// Starts the log as a node here would have it.

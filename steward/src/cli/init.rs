@@ -34,8 +34,23 @@ pub(super) struct Init {
     /// The name of the node here, from which the others are managed
     #[arg(long, value_name = "NAME", default_value = "central")]
     node: NodeName,
+    /// One JSON object that says what was made
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     broker: BrokerOptions,
+}
+
+/// What was made.
+#[derive(Debug, serde::Serialize)]
+struct Made {
+    /// The node here.
+    node: String,
+    dir: String,
+    /// The public key of the fleet.
+    fleet: String,
+    /// Where nodes reach its broker; none where that is somebody else's.
+    addresses: Vec<String>,
 }
 
 impl Verb for Init {
@@ -65,8 +80,14 @@ Then: `steward up` runs broker and central together; docs/security.md says what 
         };
         let dir = dir.canonicalize()?;
         let mut output = Output::stdout();
-        for line in told(&dir, &authority) {
-            output.line(&line)?;
+        if self.json {
+            let (node, dir) = (self.node.to_string(), dir.display().to_string());
+            let (fleet, addresses) = (authority.fleet().public().to_string(), authority.addresses().collect());
+            output.json(&Made { node, dir, fleet, addresses })?;
+        } else {
+            for line in told(&dir, &authority) {
+                output.line(&line)?;
+            }
         }
         output.flush()?;
         Ok(Exit::OK)

@@ -48,6 +48,26 @@ pub(super) struct Invite {
     /// Take back the invitations for this name that were not used
     #[arg(long, conflicts_with_all = ["labels", "role", "expires", "qr", "replace"])]
     withdraw: bool,
+    /// One JSON object; the token in it is as secret as without
+    #[arg(long)]
+    json: bool,
+}
+
+/// An invitation.
+#[derive(Debug, serde::Serialize)]
+struct Invited<'a> {
+    node: &'a str,
+    role: Role,
+    token: &'a str,
+    /// Until when it can be used.
+    expires: String,
+}
+
+/// What was taken back.
+#[derive(Debug, serde::Serialize)]
+struct Withdrawn<'a> {
+    node: &'a str,
+    withdrawn: usize,
 }
 
 /// A role that can be given away.
@@ -57,6 +77,15 @@ enum RoleName {
     Node,
     /// Sends commands
     Operator,
+}
+
+impl RoleName {
+    fn role(self) -> Role {
+        match self {
+            Self::Node => Role::Node,
+            Self::Operator => Role::Operator,
+        }
+    }
 }
 
 impl Verb for Invite {
@@ -82,14 +111,23 @@ On the machine: `steward join TOKEN`, and then `steward run`. `steward nodes` sh
         if self.withdraw {
             let taken = registry.withdraw(&self.name, now)?;
             ensure!(taken > 0, "no invitation for {} is open; `steward nodes` shows those that are", self.name);
-            output.line(&format!("{taken} taken back"))?;
+            match self.json {
+                true => output.json(&Withdrawn { node: self.name.as_str(), withdrawn: taken })?,
+                false => output.line(&format!("{taken} taken back"))?,
+            }
             output.flush()?;
             return Ok(Exit::OK);
         }
         self.check(&dir, &registry, now)?;
         let draft = self.draft(context.sources, &authority, now)?;
         let (token, text) = self.make(&authority, &mut registry, draft, now)?;
-        output.line(&text)?;
+        let expires = clock::rfc3339(Wall(token.expires_ms));
+        if self.json {
+            let node = self.name.as_str();
+            output.json(&Invited { node, role: self.role.role(), token: &text, expires: expires.clone() })?;
+        } else {
+            output.line(&text)?;
+        }
         if self.qr {
             output.line(&qr(&text)?)?;
         }
@@ -97,7 +135,7 @@ On the machine: `steward join TOKEN`, and then `steward run`. `steward nodes` sh
         output::note(&format!(
             "good for one machine until {}; there: steward join TOKEN (or `steward join -`, which reads it, so that it is in no \
              list of processes)",
-            clock::rfc3339(Wall(token.expires_ms))
+            expires
         ));
         Ok(Exit::OK)
     }
@@ -136,10 +174,7 @@ impl Invite {
             }
             None => external(sources)?,
         };
-        let role = match self.role {
-            RoleName::Node => Role::Node,
-            RoleName::Operator => Role::Operator,
-        };
+        let role = self.role.role();
         Ok(token::Draft { name: self.name.clone(), role, labels, expires, brokers, ca })
     }
 

@@ -20,7 +20,7 @@ use crate::config::{own_file, units};
 use crate::enrol::joining::{self, Joining};
 use crate::enrol::token::{TOKEN_CHARS_MAX, Token};
 use crate::lock::DirLock;
-use crate::security::certificate::Certificate;
+use crate::security::certificate::{Certificate, Role};
 use crate::security::identity::Identity;
 use crate::security::private_memory;
 
@@ -36,8 +36,23 @@ pub(super) struct Join {
     /// How long to wait for the broker and for central
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = units::duration)]
     timeout: Duration,
+    /// One JSON object that says what this machine is now
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     broker: BrokerOptions,
+}
+
+/// What this machine is now.
+#[derive(Debug, serde::Serialize)]
+struct Joined<'a> {
+    node: &'a str,
+    role: Role,
+    /// The node that manages it.
+    central: &'a str,
+    dir: String,
+    /// Its public key.
+    key: String,
 }
 
 impl Verb for Join {
@@ -72,11 +87,16 @@ Examples:
         let (identity, central) = wait_for(async { Ok(joining.run(&mut tell, &write).await?) })?;
         let mut output = Output::stdout();
         let certificate = &identity.certificate;
-        output.line(&format!(
-            "{} is a node of the fleet now ({}); its central is {}",
-            certificate.name, certificate.role, central.name
-        ))?;
-        output.line(&format!("Next: steward --dir {} run", dir.display()))?;
+        if self.json {
+            let (node, central, key) = (certificate.name.as_str(), central.name.as_str(), certificate.key.to_string());
+            output.json(&Joined { node, role: certificate.role, central, dir: dir.display().to_string(), key })?;
+        } else {
+            output.line(&format!(
+                "{} is a node of the fleet now ({}); its central is {}",
+                certificate.name, certificate.role, central.name
+            ))?;
+            output.line(&format!("Next: steward --dir {} run", dir.display()))?;
+        }
         output.flush()?;
         Ok(Exit::OK)
     }

@@ -36,6 +36,37 @@ pub(super) struct Revoke {
     /// Why, for those who look at `steward nodes` later
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
+    /// One JSON object that says where it has taken effect
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where it has taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+struct Told {
+    /// Whether the broker keeps it out; not where that is none of ours.
+    broker: bool,
+    /// Whether the nodes that are there know it.
+    nodes: bool,
+}
+
+/// What was done.
+#[derive(Debug, serde::Serialize)]
+struct Done<'a> {
+    node: &'a str,
+    #[serde(flatten)]
+    told: Told,
+}
+
+impl Told {
+    fn words(self) -> &'static str {
+        match (self.broker, self.nodes) {
+            (true, true) => "the broker keeps it out, and the nodes that are there were told",
+            (false, true) => "the nodes that are there were told; its login at the broker has to be taken away there",
+            (true, false) => "the broker keeps it out; the other nodes are told once central runs",
+            (false, false) => "the nodes are told once central runs",
+        }
+    }
 }
 
 impl Verb for Revoke {
@@ -61,7 +92,7 @@ Example:
         let told = wait_for(async {
             let client = Client::new(&dir);
             match client.get::<InfoView>("/v1/info").await {
-                Ok(_) => by_central(&registry).await,
+                Ok(_) => by_central(&registry, authority.has_broker()).await,
                 Err(ClientError::NotRunning(_)) => from_here(&authority, &mut registry).await,
                 Err(error) => Err(error.into()),
             }
@@ -70,19 +101,22 @@ Example:
             format!("{} is revoked, which is written down, but that has not taken effect everywhere", self.name)
         })?;
         let mut output = Output::stdout();
-        output.line(&format!("{} is revoked: {told}", self.name))?;
+        match self.json {
+            true => output.json(&Done { node: self.name.as_str(), told })?,
+            false => output.line(&format!("{} is revoked: {}", self.name, told.words()))?,
+        }
         output.flush()?;
         Ok(Exit::OK)
     }
 }
 
 /// Waits until central has told the broker and the nodes.
-async fn by_central(registry: &Registry) -> anyhow::Result<&'static str> {
+async fn by_central(registry: &Registry, broker: bool) -> anyhow::Result<Told> {
     let told = async {
         loop {
             let (newest, applied) = registry.revoked_versions()?;
             if applied >= newest {
-                return Ok("the broker keeps it out, and the nodes that are there were told");
+                return Ok(Told { broker, nodes: true });
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -92,7 +126,7 @@ async fn by_central(registry: &Registry) -> anyhow::Result<&'static str> {
 }
 
 /// Tells the broker, because nobody else does.
-async fn from_here(authority: &Authority, registry: &mut Registry) -> anyhow::Result<&'static str> {
+async fn from_here(authority: &Authority, registry: &mut Registry) -> anyhow::Result<Told> {
     if authority.has_broker() {
         let (_, revoked) = registry.revoked()?;
         let keys = revoked.iter().map(|revoked| PublicKey::parse(&revoked.key, KeyKind::User));
@@ -100,7 +134,7 @@ async fn from_here(authority: &Authority, registry: &mut Registry) -> anyhow::Re
         let now = clock::wall();
         authority.revoke(&keys, now)?;
         authority.push(now).await?;
-        return Ok("the broker keeps it out; the other nodes are told once central runs");
+        return Ok(Told { broker: true, nodes: false });
     }
-    Ok("the nodes are told once central runs")
+    Ok(Told { broker: false, nodes: false })
 }

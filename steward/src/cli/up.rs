@@ -12,7 +12,7 @@ use super::broker::{FOR_EVER, keep, prepare, start_log};
 use super::exit::{self, Exit};
 use super::fleet::Stop;
 use super::init::{found, is_headless, join_own, make_dir, own_settings};
-use super::output;
+use super::output::{self, Output};
 use super::{Context, Verb, wait_for};
 use crate::authority;
 use crate::child::Program;
@@ -35,6 +35,19 @@ pub(super) struct Up {
     /// If there is no fleet here yet: where nodes will reach its broker [default: 127.0.0.1:4222, this machine alone]
     #[arg(long, value_name = "HOST:PORT")]
     address: Vec<String>,
+    /// One JSON object once the broker takes connections
+    #[arg(long)]
+    json: bool,
+}
+
+/// What runs.
+#[derive(Debug, serde::Serialize)]
+struct Runs {
+    dir: String,
+    /// Where nodes reach the broker.
+    addresses: Vec<String>,
+    /// Whether it takes connections.
+    ready: bool,
 }
 
 impl Verb for Up {
@@ -50,7 +63,7 @@ Examples:
     fn run(self, context: Context) -> anyhow::Result<Exit> {
         let dir = make_dir(&context.dir()?)?;
         self.make_fleet(&dir)?;
-        let binary = prepare(&dir)?;
+        let (binary, _lock) = prepare(&dir)?;
         let sources = context.sources.with_own_file()?;
         let stop_limit = Config::read(&sources)?.node.stop_limit;
         start_log(&sources)?;
@@ -66,6 +79,9 @@ Examples:
                 }
                 _ = stop.comes() => Some(Exit::OK),
             };
+            if self.json {
+                runs(&dir, *ready.borrow())?;
+            }
             let nodes = Supervisor::new(Rule { halt: stop_limit + NODE_STOP_EXTRA, ..FOR_EVER });
             if ended.is_none() {
                 let (over, mut is_over) = mpsc::channel(1);
@@ -105,6 +121,14 @@ impl Up {
         output::note(&format!("a fleet was made in {}, for {}", dir.display(), addresses.join(", ")));
         Ok(())
     }
+}
+
+/// Says what runs, for programs.
+fn runs(dir: &Path, ready: bool) -> anyhow::Result<()> {
+    let addresses = nats_server::open_fleet(dir)?.addresses().collect();
+    let mut output = Output::stdout();
+    output.json(&Runs { dir: dir.display().to_string(), addresses, ready })?;
+    Ok(output.flush()?)
 }
 
 /// Runs the node here. If it ends by itself and would only do so again, `over` is told.

@@ -10,6 +10,7 @@ mod journal;
 mod members;
 mod renewals;
 mod revocations;
+mod rules;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -211,6 +211,7 @@ fn open_doors(config: &Config, parts: &Parts, (may_command, may_seal): (bool, bo
     };
     let spec = Spec::new("api").stops(Stops::FromAfar("nobody there could start it again"));
     parts.supervisor.keep(spec, move |end| api.clone().run(end));
+    super::membership::hand_out_rules(&config.node.dir, &parts.supervisor, &intake);
     intake
 }
 

@@ -8,9 +8,22 @@ use crate::authority;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::enrol::desk::Desk;
-use crate::enrol::outcasts;
 use crate::enrol::renewal::Renewal;
+use crate::enrol::{newcomers, outcasts};
+use crate::intake::Intake;
 use crate::supervise::{Spec, Stops, Supervisor};
+
+/// Has central hand out the fleet's rules to those who join, until the node stops.
+pub(super) fn hand_out_rules(dir: &Path, supervisor: &Supervisor, intake: &Intake) {
+    if dir.join(authority::FOLDER).symlink_metadata().is_err() {
+        return;
+    }
+    let (dir, intake) = (dir.to_owned(), intake.clone());
+    supervisor.keep("rules for new nodes", move |end| {
+        let (dir, intake) = (dir.clone(), intake.clone());
+        async move { newcomers::follow(&dir, intake, end).await }
+    });
+}
 
 /// Runs all of it until the node stops. Without an identity there is nothing to do; with one, this is how its keys are renewed.
 pub(super) fn keep(

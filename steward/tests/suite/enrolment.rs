@@ -140,6 +140,8 @@ fn a_node_that_is_revoked_is_thrown_off_and_stays_out() {
         (&standing(&central, "ship1")["state"], &standing(&central, "ship1")["reason"]),
         (&"revoked".into(), &"stolen".into())
     );
+    let told = central.json(&["nodes"]).into_iter().find(|node| node["node"] == "ship1").unwrap();
+    assert_eq!(told["presence"], "unknown", "who is out is there for nobody, whatever was heard of it: {told}");
     // Over a restart as well, and also where the node was away, the list comes.
     ship1.kill();
     ship1.start();
@@ -315,4 +317,63 @@ fn another_broker_does_for_a_fleet_as_well() {
     eventually("central refuses its signature", || central.log().contains("is revoked").then_some(()));
     assert_eq!(central.read("textlogging.log"), "");
     assert_ne!(ship1.show(&id)["state"], "done");
+}
+
+/// What was pushed to all is for those as well who join later; and each step says in JSON what it has done.
+#[test]
+fn who_joins_later_gets_the_rules_that_were_pushed_before() {
+    let fleet = Fleet::without_broker();
+    let mut central = fleet.absent("central", &[]);
+    let json =
+        |command: &mut Command| -> Value { serde_json::from_str(&run(fleet.dir(), command).ok().stdout).unwrap() };
+    let init = json(&mut steward(central.dir(), &["init", "--json", "--address", &fleet.broker.address()]));
+    assert_eq!((&init["node"], &init["addresses"][0]), (&"central".into(), &fleet.broker.address().into()));
+    let _broker = Process::start("broker", fleet.dir(), &mut steward(central.dir(), &["broker"]));
+    central.start();
+    let rules = fleet.dir().join("disk.toml");
+    fs::write(
+        &rules,
+        "otherwise = \"refuse\"\n[[rule]]\nfrom = \"*\"\nmethod = \"ShellCommand\"\nfirstWord = \"df\"\n",
+    )
+    .unwrap();
+    let pushed = run(fleet.dir(), steward(central.dir(), &["rules", "push", "--all"]).arg(&rules)).ok();
+    assert!(pushed.stderr.contains("when it joins"), "{pushed:?}");
+    let invited = json(&mut steward(central.dir(), &["invite", "ship1", "--json"]));
+    let mut ship1 = fleet.absent("ship1", &[]);
+    let joined = json(join(&fleet, ship1.dir(), invited["token"].as_str().unwrap()).arg("--json"));
+    assert_eq!(
+        (&joined["node"], &joined["role"], &joined["central"]),
+        (&"ship1".into(), &"node".into(), &"central".into())
+    );
+    ship1.start();
+    let version = eventually("it has the rules", || ship1.ask("GET", "/v1/rules", "")["fleetVersion"].as_u64());
+    assert!(central.send_and_wait(&shell("ship1", "echo no"))["reason"].as_str().unwrap().contains("of the fleet"));
+    // Once, and never again: another start of central sends nothing more.
+    central.kill();
+    central.start();
+    assert_eq!(central.send_and_wait(&shell("ship1", "echo no"))["state"], "refused");
+    let applied = || central.messages().iter().filter(|message| message["method"] == "OpRulesApply").count();
+    assert_eq!((applied(), ship1.ask("GET", "/v1/rules", "")["fleetVersion"].as_u64()), (1, Some(version)));
+    let revoked = json(&mut steward(central.dir(), &["revoke", "ship1", "--json"]));
+    assert_eq!(revoked, serde_json::json!({ "node": "ship1", "broker": true, "nodes": true }));
+    run(fleet.dir(), &mut steward(central.dir(), &["invite", "ship2"])).ok();
+    let withdrawn = json(&mut steward(central.dir(), &["invite", "ship2", "--withdraw", "--json"]));
+    assert_eq!(withdrawn, serde_json::json!({ "node": "ship2", "withdrawn": 1 }));
+}
+
+#[test]
+fn the_broker_of_a_fleet_runs_once() {
+    let fleet = Fleet::without_broker();
+    let (central, mut broker) = made(&fleet);
+    eventually("it runs", || central.read("fleet/broker.lock").contains("pid").then_some(()));
+    for verb in ["broker", "up"] {
+        let second = run(fleet.dir(), &mut steward(central.dir(), &[verb]));
+        assert!(second.code == 1 && second.stderr.contains("runs already (pid"), "{second:?}");
+    }
+    broker.kill();
+    let _next = Process::start("next", fleet.dir(), &mut steward(central.dir(), &["broker"]));
+    eventually("another one takes its place", || {
+        let log = fs::read_to_string(fleet.dir().join("next.log")).unwrap_or_default();
+        log.contains("Server is ready").then_some(())
+    });
 }

@@ -4,8 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
-use protocol::message::Kind;
+use anyhow::Context as _;
 use protocol::name::NodeName;
 use serde::Deserialize;
 
@@ -18,6 +17,7 @@ use crate::cli::output::{self, Output};
 use crate::cli::send::submit;
 use crate::cli::{Context, remote, wait_for};
 use crate::clock;
+use crate::enrol::newcomers::rules_for;
 use crate::enrol::registry::Registry;
 use crate::intake::MessageInput;
 use crate::security::rules::{APPLY, Pushed};
@@ -35,7 +35,7 @@ pub(super) struct Push {
     /// To this node; may be repeated
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     node: Vec<NodeName>,
-    /// To every node that is known here, but not to this one
+    /// To every node that is known here but this one, and to each that joins later
     #[arg(long, conflicts_with = "node")]
     all: bool,
 }
@@ -57,15 +57,23 @@ impl Push {
         let client = Client::new(&dir);
         let nodes = match self.all {
             true => wait_for(known(&client))?,
-            false => self.node,
+            false => self.node.clone(),
         };
-        ensure!(!nodes.is_empty(), "no other node is known here yet; `steward nodes` lists them");
         let set = sign(&dir, &text).with_context(|| self.file.display().to_string())?;
-        note(&dir, &set, &nodes)?;
+        let authority = Authority::open(&dir)?;
+        note(&mut Registry::open(authority.folder())?, &set, &nodes)?;
         let mut output = Output::stdout();
+        if nodes.is_empty() {
+            self.keep(&authority, &set, &nodes)?;
+            output::note("no other node is known here yet; each one gets these rules when it joins");
+            return Ok(Exit::OK);
+        }
         if let [node] = &nodes[..] {
             let data = vec![set.token.to_string()];
-            return match wait_for(remote::ask::<Applied>(&client, node, APPLY, data))? {
+            let asked = wait_for(remote::ask::<Applied>(&client, node, APPLY, data))?;
+            // Whoever does not wait for the answer has sent it all the same.
+            self.keep(&authority, &set, &nodes)?;
+            return match asked {
                 Err(exit) => Ok(exit),
                 Ok(mut answer) => {
                     let Applied { version, rules } = answer.pop().context("the node answers nothing")?;
@@ -75,8 +83,9 @@ impl Push {
                 }
             };
         }
-        let messages: Vec<MessageInput> = nodes.iter().map(|node| message(node, &set)).collect();
+        let messages: Vec<MessageInput> = nodes.iter().map(|node| rules_for(node, &set)).collect();
         let ids = wait_for(submit(&client, &messages))?;
+        self.keep(&authority, &set, &nodes)?;
         for (node, id) in nodes.iter().zip(&ids) {
             output.line(&format!("{node} {id}"))?;
         }
@@ -86,6 +95,17 @@ impl Push {
             "version {version} is on its way to {count} nodes; `steward nodes --json` shows which have it (info.fleetRules)"
         ));
         Ok(Exit::OK)
+    }
+}
+
+impl Push {
+    /// Notes who was sent it; if it is for all, central sends it to all others, now and later.
+    fn keep(&self, authority: &Authority, set: &Pushed, nodes: &[NodeName]) -> anyhow::Result<()> {
+        Registry::open(authority.folder())?.rules_sent(nodes, set.version)?;
+        if self.all {
+            set.save_for_all(authority.folder())?;
+        }
+        Ok(())
     }
 }
 
@@ -113,8 +133,7 @@ fn sign(dir: &Path, text: &str) -> anyhow::Result<Pushed> {
 }
 
 /// Has it stand in the audit log of central, before anything leaves.
-fn note(dir: &Path, set: &Pushed, nodes: &[NodeName]) -> anyhow::Result<()> {
-    let authority = Authority::open(dir)?;
+fn note(registry: &mut Registry, set: &Pushed, nodes: &[NodeName]) -> anyhow::Result<()> {
     let shown: Vec<&str> = nodes.iter().take(NODES_SHOWN_MAX).map(NodeName::as_str).collect();
     let about = serde_json::json!({
         "version": set.version, "rules": set.rules(), "hash": blake3::hash(set.text.as_bytes()).to_hex().as_str(),
@@ -122,15 +141,5 @@ fn note(dir: &Path, set: &Pushed, nodes: &[NodeName]) -> anyhow::Result<()> {
     });
     let (at, by) = (clock::wall(), Some(By::this_process()));
     let act = Act { at, deed: Deed::RulesPushed, node: None, reason: None, about, by };
-    Ok(Registry::open(authority.folder())?.note(&act)?)
-}
-
-fn message(node: &NodeName, set: &Pushed) -> MessageInput {
-    MessageInput {
-        to_node: node.to_string(),
-        data: vec![set.token.to_string()],
-        command_or_event: Kind::CommandAck.as_str().to_owned(),
-        method: APPLY.to_owned(),
-        ..MessageInput::default()
-    }
+    Ok(registry.note(&act)?)
 }

@@ -24,7 +24,6 @@ create table renewals (
     serial integer,
     certified_ms integer
 ) strict, without rowid;
-insert into numbers values ('rules', 0);
 ";
 
 /// How far the renewal of a node's keys is.

@@ -17,6 +17,9 @@ use crate::security::keys::{KeyPair, PublicKey};
 use crate::security::secret_file::{self, SecretFileError};
 use crate::security::statement::{Statement, StatementError};
 
+/// The file in the fleet's folder with the set that was pushed to all, whoever joins later included.
+const FOR_ALL: &str = "rules.all";
+
 /// The file in the node's directory.
 const FILE: &str = "rules.fleet";
 
@@ -108,10 +111,24 @@ impl Pushed {
 
     /// The last set that lies in this folder, if there is one.
     pub(crate) fn load(folder: &Path, fleet: &PublicKey) -> Result<Option<Self>, PushedError> {
-        match secret_file::read(&folder.join(FILE)) {
+        Self::read(&folder.join(FILE), fleet)
+    }
+
+    /// The last set in the fleet's folder that was pushed to all, if there is one.
+    pub(crate) fn load_for_all(folder: &Path, fleet: &PublicKey) -> Result<Option<Self>, PushedError> {
+        Self::read(&folder.join(FOR_ALL), fleet)
+    }
+
+    fn read(path: &Path, fleet: &PublicKey) -> Result<Option<Self>, PushedError> {
+        match secret_file::read(path) {
             Err(SecretFileError::Missing { .. }) => Ok(None),
             read => Self::verify(&read?, fleet).map(Some),
         }
+    }
+
+    /// Puts it into the fleet's folder as the one for all, durably.
+    pub(crate) fn save_for_all(&self, folder: &Path) -> Result<(), PushedError> {
+        Ok(secret_file::write(&folder.join(FOR_ALL), &self.token)?)
     }
 
     /// Puts it into this folder, durably.
