@@ -214,7 +214,11 @@ impl Renewal {
 
     /// Tells central that the new keys are in use, once that is so, until it has seen it.
     async fn prove(&self, own: &Identity, answers: &mut Aside) -> anyhow::Result<()> {
-        self.tell(own, "connecting", Some("the new keys are in use; the broker has not let them in yet".to_owned()));
+        self.tell(
+            own,
+            "connecting",
+            Some("the new keys are in use; the old ones stay good until central has seen that".to_owned()),
+        );
         let word = Word::using(&own.certificate.name, &own.keys.node);
         let is_in = || self.is_in(own);
         let settled = tokio::select! {

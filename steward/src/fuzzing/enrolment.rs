@@ -1,6 +1,7 @@
 //! What somebody hands to a machine that is to join, and what strangers send to central, which answers whoever has an
 //! invitation: an invitation, a request, an answer, a question.
 
+use crate::enrol::renewal::wire::{Answer, WORD_BYTES_MAX, Word};
 use crate::enrol::token::{Token, TokenError};
 use crate::enrol::{outcasts, wire};
 use crate::security::keys::{KeyKind, PublicKey};
@@ -31,11 +32,24 @@ pub(super) fn joining(bytes: &[u8]) {
     }
     assert!(wire::Answer::open(bytes, &fleet).is_none(), "an answer was believed that nobody signed");
     outcasts::is_behind(bytes, 1);
+    renewing(bytes, &fleet);
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Some(id) = wire::id_in(text)
     {
         assert_eq!(wire::join(id), text);
     }
+}
+
+/// What comes in on the subject of a node's questions, and what a node that renews its keys hears.
+fn renewing(bytes: &[u8], fleet: &PublicKey) {
+    let Ok(word) = Word::parse(bytes) else { return };
+    assert!(bytes.len() <= WORD_BYTES_MAX);
+    match &word {
+        // Whoever has both keys can make one, and a fuzzer has none.
+        Word::Renew(renew) => assert!(renew.prove().is_err(), "a renewal was proven without its keys"),
+        Word::Using(using) => assert!(using.prove().is_err(), "a key was proven without itself"),
+    }
+    assert!(Answer::to(&word, bytes, fleet).is_none(), "an answer was believed that nobody signed");
 }
 
 fn key(kind: KeyKind) -> PublicKey {
