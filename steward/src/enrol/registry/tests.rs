@@ -14,6 +14,17 @@ impl Registry {
         transaction.commit().unwrap();
     }
 
+    /// As many revoked keys as there may be.
+    pub(crate) fn fill_revoked(&mut self) {
+        let transaction = self.0.transaction().unwrap();
+        for number in 0..REVOKED_MAX {
+            let key = format!("key {number}");
+            let revoked = Revoked { key, name: String::new(), at: protocol::time::Wall(1), reason: String::new() };
+            revocations::add(&transaction, &revoked).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+
     /// All invitations there are.
     pub(crate) fn kept(&self) -> u64 {
         from_column(self.0.query_row("select count(*) from invitations", [], |row| row.get(0)).unwrap())

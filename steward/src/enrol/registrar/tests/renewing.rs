@@ -171,3 +171,18 @@ fn central_itself_is_a_member_of_its_fleet() {
     central.registry.own(&own).unwrap();
     assert_eq!(central.registry.member("central").unwrap().unwrap().key, anew.key);
 }
+
+/// Where nothing more can be revoked, the new key is not the node's, and the old one is not gone.
+#[test]
+fn a_list_that_is_full_strands_nobody() {
+    let mut central = Central::new();
+    let (guest, before) = central.member("ship1");
+    let next = Next::new();
+    central.certified(&next.renew(&guest), 2000);
+    central.registry.fill_revoked();
+    let error =
+        central.registrar.renew(&mut central.registry, &guest.name, &next.using(&guest), Wall(3000)).unwrap_err();
+    assert!(error.to_string().contains("2048 keys are revoked"), "{error}");
+    assert_eq!(central.registry.member("ship1").unwrap().unwrap().key, before.key.to_string());
+    assert!(!central.certified(&next.renew(&guest), 4000).settled);
+}
