@@ -189,8 +189,13 @@ impl World {
                 self.fail("at the end", format!("{} runs {} methods", machine.label, process.node.running()));
                 return;
             }
+            // Nor what waits behind it.
+            let runs = process.node.running() > 0;
             let left = machine.disk.tables.inbox.values().find(|row| {
-                let sender = self.index(&row.message.from);
+                let (sender, number) = (self.index(&row.message.from), self.model.number(row.message.id));
+                if runs && self.model.is_nobodys(number) {
+                    return false;
+                }
                 self.hosts
                     .iter()
                     .any(|other| other.name == sender && !other.retired && other.disk.tables.epoch == row.epoch)

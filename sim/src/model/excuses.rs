@@ -115,7 +115,7 @@ impl Model {
     }
 
     /// Whether the sender's store is gone, or an older copy that may not know of it.
-    pub(super) fn is_nobodys(&self, number: usize) -> bool {
+    pub(crate) fn is_nobodys(&self, number: usize) -> bool {
         let story = &self.stories[number];
         story.forfeited || story.rolled_back
     }
