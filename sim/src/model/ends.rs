@@ -53,7 +53,8 @@ impl Model {
         let so = match outcome.state {
             Final::Sent => story.publishes > 0,
             Final::Cancelled => story.cancel_asked,
-            Final::Expired => deadline_passed && story.publishes == 0,
+            // An old copy of its sender does not know that it went out.
+            Final::Expired => deadline_passed && (story.publishes == 0 || story.rolled_back),
             Final::Undeliverable => story.message.options.retries > 0,
             Final::Done | Final::Failed | Final::TimedOut | Final::Refused | Final::Interrupted => false,
         };
