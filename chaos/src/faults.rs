@@ -8,6 +8,7 @@ mod disk;
 mod freeze;
 mod kill;
 pub(crate) mod line;
+mod members;
 mod namesake;
 mod stop;
 pub(crate) mod store;
@@ -107,4 +108,5 @@ pub(crate) const ALL: &[&Fault] = &[
     &wire::REPLAY,
     &wire::STRANGER_TALKS,
     &wire::FORGED,
+    &members::KEYS_RENEWED,
 ];

@@ -5,7 +5,7 @@ mod disk;
 pub(crate) mod guests;
 mod keep;
 mod machine;
-mod members;
+pub(crate) mod members;
 mod run;
 mod setup;
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::dice::Dice;
 use crate::faults::{Fault, Struck};
-use crate::harness::Fleet;
+use crate::harness::{Fleet, Process};
 use crate::orders::{Effects, Order};
 use crate::payload::Payload;
 use crate::tape::Tape;
@@ -90,6 +90,8 @@ pub(crate) struct World<'f> {
     pub(crate) tape: Option<Tape>,
     /// What its nodes carry, if they are members of a fleet.
     pub(crate) papers: Option<Papers>,
+    /// What somebody has the command line do meanwhile.
+    pub(crate) errands: Vec<Process>,
     guests: Vec<Guest<'f>>,
     planned: BinaryHeap<Planned>,
     plans: u64,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::store::copy_papers;
 use super::{Fault, Struck, nothing};
 use crate::world::World;
 use crate::world::guests::Guest;
@@ -51,7 +52,7 @@ pub(super) const SAME_NAME: Fault = Fault {
             world.later(stay * 2 / 3, move |world| thaw(world, ship, process));
         }
         let node = world.fleet.absent_in(&format!("{name}-twin-{}", world.chronicle.len()), &name, &[]);
-        let given = world.give_papers(&name, node.dir());
+        let given = copy_papers(world.machines[ship].node.dir(), node.dir());
         given.map_err(|error| format!("the twin can't have its identity: {error}"))?;
         world.invite(Guest::new(node, ship, false, stay).unseen(frozen));
         Ok(Struck::Now(format!("{name}{}", if frozen { ", which stands still" } else { "" })))

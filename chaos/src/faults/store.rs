@@ -1,5 +1,6 @@
 //! Directories that are gone, or older than they were.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::{Fault, Struck, nothing};
 use crate::audit::tag_of;
 use crate::world::World;
+use crate::world::members::is_papers;
 
 /// The directory is gone.
 pub(super) const GONE: Fault = Fault {
@@ -27,8 +29,7 @@ pub(super) const GONE: Fault = Fault {
             }
             world.keep_text_log(ship);
             world.machines[ship].past.store_gone += 1;
-            let machine = &world.machines[ship];
-            let emptied = empty(machine.node.dir()).and_then(|()| world.give_papers(&machine.name, machine.node.dir()));
+            let emptied = empty(world.machines[ship].node.dir());
             world.check(emptied, "deleting a directory");
             world.tell("its directory is deleted");
         })?;
@@ -47,13 +48,13 @@ pub(super) const RESTORED: Fault = Fault {
         if world.has_guest(ship) {
             return Err(format!("somebody else is on the directory of {name}"));
         }
-        world.with_stopped(ship, kill, move |world, ship| copy(world, ship, later))?;
+        world.with_stopped(ship, kill, move |world, ship| put_aside(world, ship, later))?;
         Ok(Struck::Armed(format!("{name} is to be copied")))
     },
 };
 
 /// Copies the directory of a ship that is down, and plans its return.
-fn copy(world: &mut World<'_>, ship: usize, later: std::time::Duration) {
+fn put_aside(world: &mut World<'_>, ship: usize, later: std::time::Duration) {
     let (machine, number) = (&world.machines[ship], world.chronicle.len());
     let place = world.fleet.dir().join(format!("copy-{number}"));
     let copied = fs::create_dir(&place).and_then(|()| copy_all(machine.node.dir(), &place));
@@ -75,7 +76,7 @@ fn copy(world: &mut World<'_>, ship: usize, later: std::time::Duration) {
             machine.past.in_copy.extend(in_copy);
             machine.past.out_copy.extend(out_copy);
             let dir = machine.node.dir();
-            let restored = empty(dir).and_then(|()| copy_all(&place, dir));
+            let restored = empty(dir).and_then(|()| copy(&place, dir, &|name| !is_papers(name)));
             world.check(restored, "restoring a directory");
             world.tell("its directory is replaced by the copy");
             world.count(RESTORED.name);
@@ -105,10 +106,15 @@ fn open_in(world: &mut World<'_>, ship: usize, place: &Path) -> (Vec<String>, Ve
     (tags("toNode"), tags("fromNode"))
 }
 
-/// Deletes everything in a folder, for good: what is not synced may be there again when the file system fails.
+/// Deletes everything in a folder but what a member carries, for good: what is not synced may be there again when the file
+/// system fails.
 fn empty(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
+        if is_papers(&entry.file_name()) {
+            continue;
+        }
         if path.is_dir() {
             fs::remove_dir_all(path)?;
         } else {
@@ -120,9 +126,22 @@ fn empty(dir: &Path) -> io::Result<()> {
 
 /// Copies everything in a folder but sockets, into one that is there, for good: a file system that fails takes nothing of it.
 pub(crate) fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+    copy(from, to, &|_| true)
+}
+
+/// Copies what a member carries, as it is now.
+pub(crate) fn copy_papers(from: &Path, to: &Path) -> io::Result<()> {
+    copy(from, to, &is_papers)
+}
+
+/// Copies what has a wanted name.
+fn copy(from: &Path, to: &Path, is_wanted: &dyn Fn(&OsStr) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if !is_wanted(&entry.file_name()) {
+            continue;
+        }
         if kind.is_dir() {
             fs::create_dir(&target)?;
             // A folder with keys is for its owner only, and a node takes no other.

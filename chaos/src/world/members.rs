@@ -1,6 +1,7 @@
 //! Worlds whose nodes are members of a fleet: each has an identity, so it signs what it sends and takes nothing that
 //! no member has signed; some seal it as well. What a node carries outlives its directory, as an operator's copy would.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,9 @@ use crate::harness::{Fleet, Node};
 
 /// The folder of all of it in that of the world.
 const FOLDER: &str = "members";
+
+/// What it is: the rest of a directory is what happened there.
+const PAPERS: [&str; 5] = ["identity", "identity.next", "identity.previous", "fleet", "steward.toml"];
 
 /// What members carry: in the folder of each, its `identity/`, and what goes with it.
 pub(crate) struct Papers {
@@ -47,8 +51,7 @@ impl Papers {
     fn keep_papers_only(&self, name: &str) -> anyhow::Result<()> {
         for entry in fs::read_dir(self.of(name))? {
             let entry = entry?;
-            let kept = ["identity", "fleet", "steward.toml"].iter().any(|kept| entry.file_name() == *kept);
-            if kept {
+            if is_papers(&entry.file_name()) {
                 continue;
             }
             if entry.file_type()?.is_dir() {
@@ -64,6 +67,11 @@ impl Papers {
     pub(crate) fn put(&self, name: &str, into: &Path) -> std::io::Result<()> {
         copy_all(&self.of(name), into)
     }
+}
+
+/// Whether this is the name of something that a member carries.
+pub(crate) fn is_papers(name: &OsStr) -> bool {
+    PAPERS.iter().any(|papers| name == *papers)
 }
 
 impl World<'_> {

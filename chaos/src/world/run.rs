@@ -158,6 +158,7 @@ impl<'f> World<'f> {
             broker_away: false,
             tape: None,
             papers,
+            errands: Vec::new(),
             guests: Vec::new(),
             planned: BinaryHeap::new(),
             plans: 0,
