@@ -296,7 +296,8 @@ impl Broker {
         let (body, headers) = wire::chunk::encode(chunk, packer);
         let subject = wire::subject::data(to, &self.0.config.identity.name);
         let (headers, to) = (Some(headers), Some(to.clone()));
-        let outgoing = batch::Outgoing { subject, reply: None, headers, body, introduces: false, to, seal };
+        let outgoing =
+            batch::Outgoing { subject, reply: None, headers, body, introduces: false, to, seal, attests: None };
         self.send(outgoing, window).await
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod verdict;
 
 use std::sync::Arc;
 
+use async_nats::header::HeaderName;
 use protocol::event::Receipts;
 use protocol::name::NodeName;
 use protocol::outcome::{Progress, Proof};
@@ -27,6 +28,9 @@ use crate::security::keys::{PublicKey, SIGNATURE_BYTES};
 
 /// What the signed bytes begin with: a signature for another purpose is none for this.
 const PURPOSE: &str = "steward-receipts-1";
+
+/// The header with the signature.
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("Steward-Proof");
 
 /// The longest receipt that is kept, in bytes; nodes send up to 72 KiB. Of a longer one there is no evidence.
 pub(crate) const RECEIPT_BYTES_MAX: usize = 128 * 1024;

@@ -17,8 +17,9 @@ use protocol::step::Effect;
 
 use super::prover::Prover;
 use super::wire::pack::Packer;
-use super::wire::receipts::{PROOF, Subject, Teller};
+use super::wire::receipts::{Subject, Teller};
 use super::wire::{self, BODY_BYTES_MAX, ITEMS_MAX, TICKETS_MAX, WireError, subject};
+use crate::security::trust::Attested;
 
 /// What a body has beside its messages or receipts, and a publish beside its body, in bytes at most.
 const HEAD_BYTES_MAX: usize = 1024;
@@ -43,13 +44,15 @@ pub(crate) struct Outgoing {
     pub(crate) to: Option<NodeName>,
     /// Whether it has to be sealed, whatever the node is told for all.
     pub(crate) seal: bool,
+    /// What this node vouches for beside it.
+    pub(crate) attests: Option<Attested>,
 }
 
 impl Outgoing {
     /// Something that is never sealed: it has nothing in it that is anybody's business, and may be for somebody who does
     /// not know us.
     pub(crate) fn plain(subject: String, reply: Option<String>, body: impl Into<Bytes>, introduces: bool) -> Self {
-        Self { subject, reply, headers: None, body: body.into(), introduces, to: None, seal: false }
+        Self { subject, reply, headers: None, body: body.into(), introduces, to: None, seal: false, attests: None }
     }
 
     /// What it costs on the link, roughly, in bytes.
@@ -267,7 +270,7 @@ impl Batcher {
     fn close(&mut self, group: Group, sizes: Sizes, batch: &mut Batch) {
         let Group { whom, parts, tickets, count, floor, handed, id, seal, receipts, proves, last: _ } = group;
         let from = &self.teller.from;
-        let mut proof = None;
+        let mut attests = None;
         let (to, subject, body, lane) = match whom {
             Whom::Lane(lane, to) => {
                 let body = wire::envelope::encode(from, self.teller.epoch, &lane, to, floor, &parts);
@@ -278,8 +281,8 @@ impl Batcher {
             Whom::Sender(to, epoch) => {
                 let body = wire::receipts::encode(&self.teller, &to, epoch, &parts);
                 let subject = subject::receipts(&to, from);
-                if let Some(prover) = self.prover.as_ref().filter(|_| proves) {
-                    proof = prover.sign(&to, receipts.into_iter().filter_map(|range| parts.get(range)));
+                if proves {
+                    attests = Some(Prover::attest(&to, receipts.into_iter().filter_map(|range| parts.get(range))));
                 }
                 (to, subject, body, None)
             }
@@ -291,7 +294,7 @@ impl Batcher {
         // NACK messages go to whoever listens, asked or not.
         let introduces = handed.is_some();
         let seal = Some(seal);
-        let draft = Draft { to, subject, reply: true, body, id, items: count, handed, introduces, seal, proof };
+        let draft = Draft { to, subject, reply: true, body, id, items: count, handed, introduces, seal, attests };
         self.finish(draft, sizes, batch);
     }
 
@@ -335,7 +338,7 @@ impl Batcher {
     }
 
     fn finish(&mut self, draft: Draft, sizes: Sizes, batch: &mut Batch) {
-        let Draft { to, subject, reply, body, id, items, handed, introduces, seal, proof } = draft;
+        let Draft { to, subject, reply, body, id, items, handed, introduces, seal, attests } = draft;
         let packed = body.and_then(|body| {
             wire::limit("the body", body.len(), BODY_BYTES_MAX)?;
             let (body, headers) = self.packer.pack(body);
@@ -343,13 +346,10 @@ impl Batcher {
             Ok((body, headers))
         });
         match packed {
-            Ok((body, mut headers)) => {
-                if let Some(proof) = proof {
-                    headers.get_or_insert_default().insert(PROOF, proof);
-                }
+            Ok((body, headers)) => {
                 let reply = reply.then(|| subject::reply(&self.teller.from, &to));
                 let (to, seal) = (seal.map(|_| to), seal.unwrap_or(false));
-                let outgoing = Outgoing { subject, reply, headers, body, introduces, to, seal };
+                let outgoing = Outgoing { subject, reply, headers, body, introduces, to, seal, attests };
                 batch.publishes.push(Publish { outgoing, handed, items });
             }
             Err(error) => batch.unsendable.push(Unsendable { id, to, why: error.to_string() }),
@@ -370,15 +370,15 @@ struct Draft {
     introduces: bool,
     /// Whether it has to be sealed; none for what never is.
     seal: Option<bool>,
-    /// The signature over its receipts.
-    proof: Option<String>,
+    /// What this node vouches for of its receipts.
+    attests: Option<Attested>,
 }
 
 impl Draft {
     /// One thing for one node that knows us, which is to be told if nobody listens. It is never sealed.
     fn of_one(to: NodeName, subject: String, body: Result<Vec<u8>, WireError>) -> Self {
-        let (id, handed, seal, proof) = (None, None, None, None);
-        Self { to, subject, reply: true, body, id, items: 1, handed, introduces: false, seal, proof }
+        let (id, handed, seal, attests) = (None, None, None, None);
+        Self { to, subject, reply: true, body, id, items: 1, handed, introduces: false, seal, attests }
     }
 }
 

@@ -34,7 +34,7 @@ impl Broker {
             epoch: identity.epoch,
             commits: 0,
         };
-        let prover = Prover::new(self.trust().clone(), self.0.message_of.clone());
+        let prover = Prover::new(self.trust(), self.0.message_of.clone());
         let mut batcher = Batcher::new(teller, self.0.config.central.clone()).proving(prover);
         let mut window = Window::default();
         let mut batches = Vec::with_capacity(BATCHES_MAX);

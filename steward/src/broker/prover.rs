@@ -1,8 +1,8 @@
-//! Signs receipts of commands that have ended, so that whoever has sent them can show them to others.
+//! Says which receipts a node vouches for, those of commands that have ended, so that whoever has sent them can show them to
+//! others.
 
 use std::sync::Arc;
 
-use data_encoding::BASE64URL_NOPAD;
 use protocol::event::Ticket;
 use protocol::message::{Kind, Message};
 use protocol::name::NodeName;
@@ -10,7 +10,7 @@ use protocol::outcome::{Final, Progress, Receipt};
 
 use super::wire::receipts::Subject;
 use crate::evidence::tree;
-use crate::security::trust::Trust;
+use crate::security::trust::{Attested, Trust};
 
 /// A message of the inbox by our number for it, with its data; none where it has been closed. May block.
 pub(crate) type MessageOf = Arc<dyn Fn(Ticket) -> Option<Message> + Send + Sync>;
@@ -21,7 +21,6 @@ const NO_DATA: &str = "[]";
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Prover {
-    trust: Trust,
     message_of: MessageOf,
 }
 
@@ -33,8 +32,8 @@ impl std::fmt::Debug for Prover {
 
 impl Prover {
     /// For the identity of `trust`; without one there is nothing to sign with.
-    pub(crate) fn new(trust: Trust, message_of: MessageOf) -> Option<Self> {
-        trust.identity().is_some().then_some(Self { trust, message_of })
+    pub(crate) fn new(trust: &Trust, message_of: MessageOf) -> Option<Self> {
+        trust.identity().is_some().then_some(Self { message_of })
     }
 
     /// What a receipt has to say of its message; none where it is not signed: an event, or not the end.
@@ -53,11 +52,10 @@ impl Prover {
         Some(Subject { kind: message.kind, method: message.method, data_hash })
     }
 
-    /// The signature over these receipts for `to`, as it stands in a header. Takes about 20 µs.
-    pub(crate) fn sign<'a>(&self, to: &NodeName, receipts: impl Iterator<Item = &'a [u8]>) -> Option<String> {
+    /// What is signed for `to` of these receipts when they go out, with the keys of that moment.
+    pub(crate) fn attest<'a>(to: &NodeName, receipts: impl Iterator<Item = &'a [u8]>) -> Attested {
         let leaves: Vec<blake3::Hash> = receipts.map(tree::leaf).collect();
-        let signature = self.trust.attest(to, &tree::root(&leaves))?;
-        Some(BASE64URL_NOPAD.encode(&signature))
+        Attested { to: to.clone(), root: tree::root(&leaves) }
     }
 }
 
@@ -82,7 +80,7 @@ mod tests {
     fn only_ends_of_commands_are_signed_and_with_what_was_accepted() {
         let fleet = TestFleet::new();
         let prover =
-            |body: &'static str| Prover::new(fleet.node("ship1"), Arc::new(move |_| Some(message(body)))).unwrap();
+            |body: &'static str| Prover::new(&fleet.node("ship1"), Arc::new(move |_| Some(message(body)))).unwrap();
         let end =
             |id, state| Receipt { id: MessageId(id), progress: Progress::Final(Outcome::bare(state, None, Wall(2))) };
         let (ack, ticket) = (Kind::CommandAck, Ticket(3));
@@ -100,6 +98,6 @@ mod tests {
         assert_eq!(prover("[]").subject(ack, ticket, &end(7, Final::Cancelled)), None);
         assert!(prover("[]").subject(ack, ticket, &end(7, Final::Done)).is_some());
         let open = Trust::open(NodeName::new("ship1").unwrap(), NodeName::new("central").unwrap());
-        assert!(Prover::new(open, Arc::new(|_| None)).is_none());
+        assert!(Prover::new(&open, Arc::new(|_| None)).is_none());
     }
 }

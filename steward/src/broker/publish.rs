@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::echo::Purpose;
 use super::{Broker, CALL, Window, batch, wire};
 use crate::security::sealing::Policy;
-use crate::security::trust::{Trust, Unsealable};
+use crate::security::trust::{Plain, Trust, Unsealable};
 
 impl Broker {
     /// Publishes once the window has room, with an echo behind it where one is due.
@@ -124,11 +124,11 @@ pub(super) async fn publish(
     policy: &Policy,
     outgoing: batch::Outgoing,
 ) -> Result<(), PublishFailed> {
-    let batch::Outgoing { subject, reply, headers, body, introduces, to, seal } = outgoing;
+    let batch::Outgoing { subject, reply, headers, body, introduces, to, seal, attests } = outgoing;
     let now = crate::clock::wall();
     let to = to.as_ref().filter(|to| seal || policy.covers(to));
-    let (headers, body) =
-        trust.protect(to, now, &subject, headers, body, introduces).map_err(PublishFailed::Unsealable)?;
+    let plain = Plain { headers, body, introduces, attests };
+    let (headers, body) = trust.protect(to, now, &subject, plain).map_err(PublishFailed::Unsealable)?;
     let call = async {
         match (reply, headers) {
             (Some(reply), Some(headers)) => client.publish_with_reply_and_headers(subject, reply, headers, body).await,

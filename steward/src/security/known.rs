@@ -115,7 +115,17 @@ struct Cache {
     by_key: HashMap<PublicKey, Arc<Known>>,
     by_name: HashMap<NodeName, Arc<Known>>,
     /// Certificates that were asked for lately, with their hashes.
-    texts: HashMap<PublicKey, (blake3::Hash, Arc<str>)>,
+    texts: HashMap<blake3::Hash, Arc<str>>,
+}
+
+impl Cache {
+    /// Holds the text of a certificate; with too many, all others go.
+    fn hold(&mut self, digest: blake3::Hash, text: Arc<str>) -> Arc<str> {
+        if self.texts.len() >= TEXTS_MAX {
+            self.texts.clear();
+        }
+        self.texts.entry(digest).or_insert(text).clone()
+    }
 }
 
 impl fmt::Debug for Directory {
@@ -156,17 +166,13 @@ impl Directory {
     /// The certificate of another node that vouches for this key of it, or for the one that this key is renewed by.
     pub(crate) fn certificate(&self, key: &PublicKey) -> Option<Arc<str>> {
         let known = self.by_key(key)?;
-        let held = self.lock().texts.get(key).cloned();
-        if let Some((_, text)) = held.filter(|(digest, _)| *digest == known.digest) {
-            return Some(text);
+        let held = self.lock().texts.get(&known.digest).cloned();
+        if held.is_some() {
+            return held;
         }
+        // What the store has may be older: a certificate is on its way there when it counts here already.
         let text: Arc<str> = (self.shelf.by_name)(&known.sender.name)?.into();
-        let mut cache = self.lock();
-        if cache.texts.len() >= TEXTS_MAX {
-            cache.texts.clear();
-        }
-        cache.texts.insert(*key, (blake3::hash(text.as_bytes()), text.clone()));
-        Some(text)
+        (blake3::hash(text.as_bytes()) == known.digest).then(|| self.lock().hold(known.digest, text))
     }
 
     /// What is known of a node.
@@ -231,6 +237,7 @@ impl Directory {
             cache.by_key.remove(&before.key);
             before.renews.and_then(|key| cache.by_key.remove(&key));
         }
+        cache.hold(known.digest, certificate.text.clone());
         if let Some(before) = known.before() {
             cache.by_key.insert(before.key, Arc::new(before));
         }

@@ -13,13 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use data_encoding::BASE64URL_NOPAD;
 use protocol::message::Kind;
 use protocol::name::NodeName;
 use protocol::time::Wall;
 
 use super::certificate::Role;
 use super::identity::Identity;
-use super::keys::{KeyError, KeyKind, KeyPair, PublicKey, SIGNATURE_BYTES, SealPublic};
+use super::keys::{KeyError, KeyKind, KeyPair, PublicKey, SealPublic};
 use super::known::{Directory, Shelf};
 use super::refusal::Refusal;
 use super::replays::Replays;
@@ -97,6 +98,28 @@ pub(crate) enum Proof {
         /// Tells it from everything else that this key has signed.
         mark: u128,
     },
+}
+
+/// Something that is to go out.
+#[derive(Debug)]
+pub(crate) struct Plain {
+    /// What stands in its headers; none of this module's.
+    pub(crate) headers: Option<HeaderMap>,
+    /// Its body.
+    pub(crate) body: Bytes,
+    /// Whether whoever gets it may not know us yet, so that our certificate goes with it.
+    pub(crate) introduces: bool,
+    /// What this node vouches for beside it.
+    pub(crate) attests: Option<Attested>,
+}
+
+/// Receipts that are signed apart, so that whoever gets them can show them to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attested {
+    /// Whom they are for.
+    pub(crate) to: NodeName,
+    /// The root over them.
+    pub(crate) root: blake3::Hash,
 }
 
 /// Why something can't be sealed.
@@ -206,17 +229,16 @@ impl Trust {
     }
 
     /// Headers and body of a publish as they go out: sealed for `to`, if there is one, and then signed where this node signs,
-    /// both with the keys that it has at this moment. `introduces`: whoever gets it may not know us yet, so our certificate goes
-    /// with it. Takes about 20 µs and some more for long bodies.
+    /// all with the keys that it has at this moment. Takes about 20 µs, twice as much with receipts that it attests, and some more
+    /// for long bodies.
     pub(crate) fn protect(
         &self,
         to: Option<&NodeName>,
         now: Wall,
         subject: &str,
-        headers: Option<HeaderMap>,
-        body: Bytes,
-        introduces: bool,
+        plain: Plain,
     ) -> Result<(Option<HeaderMap>, Bytes), Unsealable> {
+        let Plain { mut headers, body, introduces, attests } = plain;
         let Mode::Fleet(fleet) = &self.0.mode else {
             return match to {
                 Some(_) => Err(Unsealable::NoIdentity),
@@ -224,6 +246,11 @@ impl Trust {
             };
         };
         let own = fleet.own();
+        if let Some(Attested { to, root }) = attests {
+            let signed = evidence::signed_bytes(&own.identity.fleet, &self.0.me, &to, &root);
+            let signature = BASE64URL_NOPAD.encode(&own.identity.keys.node.sign(&signed));
+            headers.get_or_insert_default().insert(evidence::HEADER, signature);
+        }
         let (headers, body) = match to {
             Some(to) => fleet.seal(&own, to, now, subject, headers.as_ref(), &body)?,
             None => (headers.unwrap_or_default(), body),
@@ -261,13 +288,6 @@ impl Trust {
             }
             Mode::Open | Mode::Closed(_) | Mode::Fleet(_) => headers,
         }
-    }
-
-    /// Signs the root over receipts for `to`, for whoever is shown one of them later; none where this node has no identity.
-    /// Takes about 20 µs.
-    pub(crate) fn attest(&self, to: &NodeName, root: &blake3::Hash) -> Option<[u8; SIGNATURE_BYTES]> {
-        let identity = self.identity()?;
-        Some(identity.keys.node.sign(&evidence::signed_bytes(&identity.fleet, &self.0.me, to, root)))
     }
 
     /// The certificate of who has signed something that has arrived; none where nothing is proven. May block for a look into

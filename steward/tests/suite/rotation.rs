@@ -6,10 +6,10 @@ mod killed;
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::enrolment::{invite, join, made, standing, steward};
-use crate::harness::{Fleet, Node, Ran, event, eventually, run, shell};
+use crate::harness::{Fleet, Node, Ran, event, eventually, run, shell, with};
 
 /// A node that has joined; it does not run yet.
 fn joined<'f>(fleet: &'f Fleet, central: &Node<'_>, name: &str) -> Node<'f> {
@@ -64,14 +64,18 @@ fn keys_are_renewed_while_messages_flow_both_ways() {
     assert_eq!(central.send_and_wait(&shell("ship1", "echo in"))["stdout"], "in\n");
     let keys = [key(&central), key(&ship1)];
     let lines: Vec<String> = (0..MESSAGES).map(|number| format!("line {number}\n")).collect();
+    // Every second one is sealed, also for keys that are just being replaced.
+    let sealed = |number: usize, message: Value| with(message, json!({ "seal": number.is_multiple_of(2) }));
     let send = |node: &Node<'_>, to: &str| -> Vec<String> {
-        lines.iter().map(|line| node.send(&event(to, "TextLogging", &[line]))).collect()
+        let message = |(number, line): (usize, &String)| sealed(number, event(to, "TextLogging", &[line]));
+        lines.iter().enumerate().map(|line| node.send(&message(line))).collect()
     };
     let sent: Vec<(&Node<'_>, Vec<String>)> = std::thread::scope(|scope| {
         let down = scope.spawn(|| send(&central, "ship1"));
         let up = scope.spawn(|| send(&ship1, "central"));
         let commands = scope.spawn(|| {
-            let command = |number: usize| central.send(&shell("ship1", &format!("echo {number} >> ran")));
+            let message = |number: usize| shell("ship1", &format!("echo {number} >> ran"));
+            let command = |number: usize| central.send(&sealed(number, message(number)));
             (0..40).map(command).collect::<Vec<_>>()
         });
         for _ in 0..3 {
@@ -89,6 +93,12 @@ fn keys_are_renewed_while_messages_flow_both_ways() {
     }
     assert_eq!(ship1.read("ran"), (0..40).map(|number| format!("{number}\n")).collect::<String>());
     assert!(key(&central) != keys[0] && settled(&central, &ship1) != keys[1]);
+    // What was signed with keys that are gone now is still what they have signed.
+    let commands = &sent[2].1;
+    for id in commands {
+        let ran = central.cli(&["verify", id]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
     // Both are known under their new keys after a restart as well.
     for node in [&mut central, &mut ship1] {
         node.kill();

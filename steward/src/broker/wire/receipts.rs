@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_nats::HeaderMap;
-use async_nats::header::HeaderName;
 use data_encoding::BASE64URL_NOPAD;
 use protocol::event::{Receipts, Ticket};
 use protocol::message::{Epoch, Incarnation, Kind, MessageId};
@@ -19,10 +18,8 @@ use super::text::{self, Hash, Hex64, KindText};
 use super::{
     INLINE_BYTES_MAX, ITEMS_MAX, NUMBER_MAX, REASON_BYTES_MAX, VERSION, WALL_MS_MAX, WireError, limit, number,
 };
+use crate::evidence;
 use crate::security::keys::SIGNATURE_BYTES;
-
-/// The signature over the receipts of a body, for whoever is shown one of them later: base64url without padding.
-pub(crate) const PROOF: HeaderName = HeaderName::from_static("Steward-Proof");
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -226,7 +223,7 @@ pub(crate) fn decode_receipt(text: &str) -> Result<(Receipt, Option<Subject>), W
 
 /// The signature over the receipts, if there is one that can be read.
 pub(crate) fn proof(headers: Option<&HeaderMap>) -> Option<[u8; SIGNATURE_BYTES]> {
-    let text = headers?.get(PROOF)?;
+    let text = headers?.get(evidence::HEADER)?;
     BASE64URL_NOPAD.decode(text.as_str().as_bytes()).ok()?.try_into().ok()
 }
 

@@ -14,7 +14,7 @@ use super::super::identity::{Identity, NodeKeys};
 use super::super::keys::{KeyKind, KeyPair, PublicKey};
 use super::super::known::{Kept, Shelf};
 use super::super::revocations::{Revocations, Revoked};
-use super::{Mode, Trust};
+use super::{Mode, Plain, Trust};
 use crate::clock::wall;
 
 /// A fleet.
@@ -107,6 +107,13 @@ impl TestFleet {
     }
 }
 
+impl Plain {
+    /// Something that this node vouches for no further than by sending it.
+    pub(crate) fn new(headers: Option<HeaderMap>, body: Bytes, introduces: bool) -> Self {
+        Self { headers, body, introduces, attests: None }
+    }
+}
+
 impl Trust {
     /// The headers of a publish that is not sealed.
     pub(crate) fn sign(
@@ -117,7 +124,7 @@ impl Trust {
         body: &[u8],
         introduces: bool,
     ) -> Option<HeaderMap> {
-        self.protect(None, now, subject, headers, Bytes::copy_from_slice(body), introduces).unwrap().0
+        self.protect(None, now, subject, Plain::new(headers, Bytes::copy_from_slice(body), introduces)).unwrap().0
     }
 
     /// Has it know another node of its fleet, as if that one had sent something.

@@ -214,7 +214,8 @@ fn what_is_sealed_is_for_its_receiver_and_under_its_signer_only() {
     let (central, ship, other) = (fleet.node("central"), fleet.node("ship1"), fleet.node("ship2"));
     let (to, certificate) =
         (NodeName::new("ship1").unwrap(), |trust: &Trust| trust.identity().unwrap().certificate.clone());
-    let seal = |trust: &Trust| trust.protect(Some(&to), wall(), SUBJECT, None, Bytes::from_static(b"{}"), true);
+    let seal =
+        |trust: &Trust| trust.protect(Some(&to), wall(), SUBJECT, Plain::new(None, Bytes::from_static(b"{}"), true));
     // Without its certificate, nothing is sealed, and nothing is left plain.
     let unknown = seal(&central).unwrap_err();
     assert_eq!(unknown, Unsealable::NoKey(to.clone()));
@@ -249,7 +250,8 @@ fn a_newer_certificate_is_sealed_for_at_once() {
     let fleet = TestFleet::new();
     let (central, to) = (fleet.node("central"), NodeName::new("ship1").unwrap());
     let sealed_for = || {
-        let (headers, _) = central.protect(Some(&to), wall(), SUBJECT, None, Bytes::from_static(b"{}"), false).unwrap();
+        let (headers, _) =
+            central.protect(Some(&to), wall(), SUBJECT, Plain::new(None, Bytes::from_static(b"{}"), false)).unwrap();
         headers.unwrap().get("Steward-Seal").unwrap().to_string()
     };
     for serial in 1..=2 {
@@ -272,7 +274,7 @@ fn what_was_sealed_for_the_key_before_is_opened_while_that_is_kept() {
         .iter()
         .map(|certificate| {
             central.meets(certificate);
-            central.protect(Some(&to), wall(), SUBJECT, None, body(), true).unwrap()
+            central.protect(Some(&to), wall(), SUBJECT, Plain::new(None, body(), true)).unwrap()
         })
         .collect();
     let open = |sealed: &(Option<HeaderMap>, Bytes)| {
@@ -285,7 +287,8 @@ fn what_was_sealed_for_the_key_before_is_opened_while_that_is_kept() {
     ship.take_on(last);
     assert_eq!((open(&sealed[0]).unwrap_err().kind(), open(&sealed[1]).unwrap()), ("seal_key", body()));
     ship.meets(&of_central);
-    let own = ship.protect(Some(&of_central.name), wall(), "central.ACK.ship1", None, body(), true).unwrap();
+    let own =
+        ship.protect(Some(&of_central.name), wall(), "central.ACK.ship1", Plain::new(None, body(), true)).unwrap();
     let proof = central.verify("central.ACK.ship1", own.0.as_ref(), &own.1, wall()).unwrap();
     assert!(central.unseal(&proof, "central.ACK.ship1", own.0.as_ref(), &own.1).unwrap().is_some());
 }
