@@ -109,9 +109,10 @@ impl Model {
     }
 
     /// A message that its sender has open may be closed at its receiver, so that others don't wait for it: where it is
-    /// taken for another one, or where its sender's store is a copy from before its end.
+    /// taken for another one, or where its sender's store is a copy from before its end, or from before the message.
     pub(super) fn may_be_closed(&self, number: usize) -> bool {
-        self.stories[number].reopened || self.may_be_mistaken(number)
+        let story = &self.stories[number];
+        story.reopened || (story.forfeited && story.rolled_back) || self.may_be_mistaken(number)
     }
 
     /// Whether the sender's store is gone, or an older copy that may not know of it.
