@@ -117,8 +117,15 @@ fn parse(text: &str) -> Settings {
     settings
 }
 
-/// Asks the switches, if this process has any.
-fn ask<T>(question: impl FnOnce(&mut Settings) -> T) -> Option<T> {
+/// Whether a point is passed so seldom that the switches are looked at each time: whoever has set one a moment ago means it.
+fn is_rare(point: Point) -> bool {
+    use Point::{RenewalBegun, RenewalCertified, RenewalConnected, RenewalKept, RenewalSettled, RenewalSwitched};
+    let rare = [RenewalBegun, RenewalKept, RenewalCertified, RenewalSwitched, RenewalConnected, RenewalSettled];
+    rare.contains(&point)
+}
+
+/// Asks the switches, if this process has any; `anew`: as they are at this moment.
+fn ask<T>(anew: bool, question: impl FnOnce(&mut Settings) -> T) -> Option<T> {
     static SWITCHES: OnceLock<Option<Mutex<Switches>>> = OnceLock::new();
     let made = SWITCHES.get_or_init(|| {
         let path = PathBuf::from(std::env::var_os("STEWARD_SWITCHES")?);
@@ -126,13 +133,16 @@ fn ask<T>(question: impl FnOnce(&mut Settings) -> T) -> Option<T> {
         Some(Mutex::new(Switches { path, clock, text: String::new(), looked_at: None, settings }))
     });
     let mut switches = made.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+    if anew {
+        switches.looked_at = None;
+    }
     switches.look();
     Some(question(&mut switches.settings))
 }
 
 /// Whether the process is to end at this point, now.
 pub(super) fn is_due(point: Point) -> bool {
-    let due = ask(|settings| match &mut settings.crash {
+    let due = ask(is_rare(point), |settings| match &mut settings.crash {
         Some((wanted, left)) if *wanted == point => {
             *left = left.saturating_sub(1);
             *left == 0
@@ -157,17 +167,17 @@ pub(super) fn die() -> ! {
 }
 
 pub(super) fn sync() {
-    if let Some(delay) = ask(|settings| settings.sync).filter(|delay| !delay.is_zero()) {
+    if let Some(delay) = ask(false, |settings| settings.sync).filter(|delay| !delay.is_zero()) {
         std::thread::park_timeout(delay);
     }
 }
 
 pub(super) fn plant() {
-    planted::plant(ask(|settings| settings.bug).flatten());
+    planted::plant(ask(false, |settings| settings.bug).flatten());
 }
 
 pub(super) fn clock_offset_ms() -> i64 {
-    ask(|settings| settings.clock_ms).unwrap_or(0)
+    ask(false, |settings| settings.clock_ms).unwrap_or(0)
 }
 
 #[cfg(test)]
