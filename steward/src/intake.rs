@@ -29,6 +29,9 @@ pub(crate) const CHUNK_MESSAGES_MAX: usize = 1000;
 /// The most bytes of `data` that are handed to the engine at once; a single message always fits.
 pub(crate) const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// The most messages of one request: a list of nodes is short, and what it asks for is not.
+pub(crate) const REQUEST_MESSAGES_MAX: usize = 1_000_000;
+
 /// The most faults of one request that are listed.
 const FAULTS_MAX: usize = 100;
 
@@ -140,8 +143,13 @@ impl Intake {
         let mut messages = Vec::with_capacity(inputs.len());
         let mut faults = Vec::new();
         for (index, input) in inputs.into_iter().enumerate() {
-            match input.and_then(|input| input.check(ids::next(), &self.defaults)) {
-                Ok(message) => messages.push(message),
+            match input.and_then(|input| input.check(&self.defaults, |_| ids::next())) {
+                Ok(more) if messages.len() + more.len() > REQUEST_MESSAGES_MAX => {
+                    let error = format!("more than {REQUEST_MESSAGES_MAX} messages are asked for; send less at once");
+                    faults.push(Fault { index, error });
+                    break;
+                }
+                Ok(more) => messages.extend(more),
                 Err(error) if faults.len() < FAULTS_MAX => faults.push(Fault { index, error }),
                 Err(_) => break,
             }

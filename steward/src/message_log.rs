@@ -465,7 +465,7 @@ mod tests {
         assert_eq!((accepted.id, &*accepted.from_node), (MessageId(1), "central"));
         assert_eq!(accepted.created_at, "2023-11-14T22:13:20.000Z");
         let defaults = Defaults::new(NodeName::new("central").unwrap());
-        let mut again = accepted.input.check(MessageId(1), &defaults).unwrap();
+        let mut again = accepted.input.check(&defaults, |_| MessageId(1)).unwrap().remove(0);
         again.created = Wall(1_700_000_000_000);
         assert_eq!(again, message(1, r#"["bash","-c","echo \"hi\nyou\" ä"]"#));
         assert_eq!(entries.next(), Some(Ok(Entry::Ended { id: MessageId(1), state: "failed".into() })));

@@ -177,6 +177,7 @@ impl Send {
         let method = self.method.as_ref().map_or(default, MethodName::as_str);
         let input = MessageInput {
             to_node: String::new(),
+            to_nodes: None,
             data: self.data(),
             command_or_event: self.kind().as_str().to_owned(),
             method: method.to_owned(),

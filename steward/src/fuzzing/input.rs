@@ -47,7 +47,7 @@ fn read(text: &[u8]) {
     let timeout = Duration::from_secs(10);
     let (may, seal) = (true, Policy::default());
     let defaults = Defaults { from, timeout, retries: 0, method_timeout: None, may_command: may, may_seal: may, seal };
-    if let Ok(message) = input.check(ids::next(), &defaults) {
+    for message in input.check(&defaults, |_| ids::next()).unwrap_or_default() {
         assert!(serde_json::from_str::<Vec<String>>(&message.body).is_ok());
     }
 }

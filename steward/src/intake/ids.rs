@@ -2,7 +2,7 @@
 //! and the place in it, so that reading a file a second time gives the same ids and the engine knows them again.
 //!
 //! ```text
-//! 48 bits time in ms │ 4 version │ 12 counter │ 2 variant │ 34 random │ 28 random, or random + place in the file
+//! 48 bits time in ms │ 4 version │ 12 counter │ 2 variant │ 34 random, or + node │ 28 random, or random + place in the file
 //! ```
 
 use std::fmt;
@@ -24,6 +24,9 @@ const PLACE_BITS: u32 = 27;
 /// The longest file that can be read, in bytes (4 GiB): one place for each message.
 pub(crate) const FILE_BYTES_MAX: u64 = PLACE_BYTES << PLACE_BITS;
 
+/// The bits of an id that are random, or tell a place.
+const LOW: u128 = (1 << 62) - 1;
+
 /// Milliseconds (48 bits) and counter (12 bits) of the last id that was made here.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
@@ -33,7 +36,7 @@ pub(crate) fn next() -> MessageId {
     let rise = |last: u64| Some(now.max(last + 1));
     let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rise).unwrap_or_else(|last| last);
     let stamp = u128::from(now.max(last + 1));
-    let random = Uuid::now_v7().as_u128() & ((1 << 62) - 1);
+    let random = Uuid::now_v7().as_u128() & LOW;
     MessageId((stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xfff) << 64 | 0b10 << 62 | random)
 }
 
@@ -47,9 +50,12 @@ impl FileId {
         Self(MessageId(next().0 & !(1 << PLACE_BITS)))
     }
 
-    /// The id of the message that begins at this byte, which must be below [`FILE_BYTES_MAX`].
-    pub(crate) fn message(self, offset: u64) -> MessageId {
-        MessageId(self.0.0 + u128::from((offset / PLACE_BYTES) & ((1 << PLACE_BITS) - 1)))
+    /// The id of the message that begins at this byte, which must be below [`FILE_BYTES_MAX`], for the node that has so many
+    /// before it there. The place is in the lower bits and the node in those above, so no two are the same.
+    pub(crate) fn message(self, offset: u64, index: usize) -> MessageId {
+        let place = u128::from((offset / PLACE_BYTES) & ((1 << PLACE_BITS) - 1));
+        let low = (self.0.0 & LOW) + place + ((index as u128) << (PLACE_BITS + 1));
+        MessageId((self.0.0 & !LOW) | (low & LOW))
     }
 
     /// When it was made, in milliseconds since the Unix epoch.
@@ -91,15 +97,31 @@ mod tests {
         }
     }
 
+    /// Also where the random bits of the file are all set.
+    #[test]
+    fn each_node_of_a_message_has_an_id_of_its_own() {
+        for file in [FileId::next(), FileId(MessageId(FileId::next().0.0 | (LOW & !(1 << PLACE_BITS))))] {
+            let offsets = [0, PLACE_BYTES, 77 * PLACE_BYTES, FILE_BYTES_MAX - 1];
+            let ids = offsets.iter().flat_map(|offset| (0..4096).map(|index| file.message(*offset, index)));
+            let ids: std::collections::HashSet<MessageId> = ids.collect();
+            assert_eq!(ids.len(), 4 * 4096);
+            for id in ids {
+                let id = Uuid::from_u128(id.0);
+                assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
+                assert_eq!(id.as_u128() >> 64, file.0.0 >> 64);
+            }
+        }
+    }
+
     #[test]
     fn a_file_gives_each_place_the_same_id_each_time() {
         let file = FileId::next();
         let again: FileId = file.to_string().parse().unwrap();
         assert_eq!(file, again);
-        assert_eq!(file.message(64), again.message(64));
-        assert_ne!(file.message(0), file.message(PLACE_BYTES));
-        assert_ne!(file.message(0), file.message(FILE_BYTES_MAX - 1));
-        assert!(file.message(FILE_BYTES_MAX - 1) < FileId::next().message(0));
-        assert_eq!(Uuid::from_u128(file.message(FILE_BYTES_MAX - 1).0).get_version_num(), 7);
+        assert_eq!(file.message(64, 0), again.message(64, 0));
+        assert_ne!(file.message(0, 0), file.message(PLACE_BYTES, 0));
+        assert_ne!(file.message(0, 0), file.message(FILE_BYTES_MAX - 1, 0));
+        assert!(file.message(FILE_BYTES_MAX - 1, 0) < FileId::next().message(0, 0));
+        assert_eq!(Uuid::from_u128(file.message(FILE_BYTES_MAX - 1, 0).0).get_version_num(), 7);
     }
 }

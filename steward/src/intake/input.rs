@@ -4,9 +4,12 @@
 //! { "toNode": "ship1", "data": ["bash","-c","ls -l ../"], "commandOrEvent": "CommandACK", "method": "ShellCommand",
 //!   "timeout": 3, "retries": 3 }
 //! ```
-//! Keys and values are case sensitive. `toNode`, `commandOrEvent` and `method` must be there.
+//! Keys and values are case sensitive. `commandOrEvent` and `method` must be there, and either `toNode` or `toNodes`, a list
+//! of names: that is one message for each of them.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::message::{Kind, Message, MessageId, Options};
@@ -21,6 +24,9 @@ use crate::clock;
 /// The longest `data`, in bytes of its JSON: what a receiver takes.
 pub(crate) const DATA_BYTES_MAX: usize = crate::broker::wire::DATA_BYTES_MAX;
 
+/// The most names in `toNodes`.
+pub(crate) const NODES_MAX: usize = 4096;
+
 /// The most strings in `data`.
 pub(crate) const DATA_ITEMS_MAX: usize = 4096;
 
@@ -34,8 +40,12 @@ pub(crate) const METHOD_TIMEOUT_SECONDS_MAX: f64 = 366.0 * 86_400.0;
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MessageInput {
-    /// The node that is to have it.
+    /// The node that is to have it; empty where several are.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) to_node: String,
+    /// The nodes that are to have it, each a message of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) to_nodes: Option<Vec<String>>,
     /// What the method is given.
     pub(crate) data: Vec<String>,
     /// `CommandACK`, `CommandNACK`, `EventACK` or `EventNACK`.
@@ -75,8 +85,9 @@ pub(crate) enum Deadline {
     At(String),
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "toNode",
+    "toNodes",
     "data",
     "commandOrEvent",
     "method",
@@ -116,6 +127,7 @@ impl<'de> Visitor<'de> for InputVisitor {
             }
             match &*key {
                 "toNode" => input.to_node = value(&mut map, &key)?,
+                "toNodes" => input.to_nodes = Some(value(&mut map, &key)?),
                 "data" => input.data = value(&mut map, &key)?,
                 "commandOrEvent" => input.command_or_event = value(&mut map, &key)?,
                 "method" => input.method = value(&mut map, &key)?,
@@ -129,7 +141,16 @@ impl<'de> Visitor<'de> for InputVisitor {
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        for (key, index) in [("toNode", 0), ("commandOrEvent", 2), ("method", 3)] {
+        match (seen[0], seen[1]) {
+            (false, false) => {
+                return Err(A::Error::custom("the key \"toNode\" is missing (for several nodes: \"toNodes\")"));
+            }
+            (true, true) => {
+                return Err(A::Error::custom("the keys \"toNode\" and \"toNodes\" stand there both; keep one"));
+            }
+            (true, false) | (false, true) => {}
+        }
+        for (key, index) in [("commandOrEvent", 3), ("method", 4)] {
             if !seen[index] {
                 return Err(A::Error::custom(format!("the key \"{key}\" is missing")));
             }
@@ -175,29 +196,22 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 impl MessageInput {
-    /// The message that this asks for, or why there can be none and what to do about it.
-    pub(crate) fn check(self, id: MessageId, defaults: &Defaults) -> Result<Message, String> {
-        let to = NodeName::new(&self.to_node).map_err(|error| format!("\"toNode\": {error}"))?;
+    /// The messages that this asks for, in the order in which their nodes are named, or why there can be none and what to do
+    /// about it. `id` gives the id of the message that has so many before it.
+    pub(crate) fn check(
+        self,
+        defaults: &Defaults,
+        mut id: impl FnMut(usize) -> MessageId,
+    ) -> Result<Vec<Message>, String> {
+        let nodes = self.nodes()?;
         let method = MethodName::new(&self.method).map_err(|error| format!("\"method\": {error}"))?;
         let kind = Kind::parse(&self.command_or_event).ok_or_else(|| {
             let kinds = Kind::ALL.map(Kind::as_str);
             format!("\"commandOrEvent\": {}", unknown("type", &self.command_or_event, &kinds))
         })?;
-        if kind.is_command() && !defaults.may_command && to != defaults.from {
-            let from = &defaults.from;
-            return Err(format!(
-                "\"commandOrEvent\": {from} is a node like others of its fleet, and the broker takes commands from central and \
-                 operators only; send it from one of these, or let {from} join as an operator"
-            ));
-        }
-        // What the node is told for all goes before what a message says, so that no message leaves it open by mistake.
-        let seal = self.seal.unwrap_or(false) || defaults.seal.covers(&to);
-        if seal && !defaults.may_seal {
-            return Err(
-                "\"seal\": this node has no identity, so it can't seal, and nobody could seal back for it; let it join a fleet \
-                 (steward invite on central, steward join here), or leave the key out"
-                    .to_owned(),
-            );
+        let seal = self.seal.unwrap_or(false);
+        for to in &nodes {
+            may_go(to, kind, seal, defaults)?;
         }
         let created = clock::wall();
         let options = Options {
@@ -209,9 +223,60 @@ impl MessageInput {
             rerun: self.rerun.unwrap_or(false),
             seal,
         };
-        let body = body(&self.data)?;
-        Ok(Message { id, from: defaults.from.clone(), to, kind, method, body: body.into(), options, created })
+        let body: Arc<str> = body(&self.data)?.into();
+        let message = |(index, to): (usize, NodeName)| Message {
+            id: id(index),
+            from: defaults.from.clone(),
+            kind,
+            method: method.clone(),
+            body: Arc::clone(&body),
+            // What the node is told for all goes before what a message says, so that no message leaves it open by mistake.
+            options: Options { seal: seal || defaults.seal.covers(&to), ..options.clone() },
+            to,
+            created,
+        };
+        Ok(nodes.into_iter().enumerate().map(message).collect())
     }
+
+    /// Who is to have it, each of them once.
+    fn nodes(&self) -> Result<Vec<NodeName>, String> {
+        let Some(names) = &self.to_nodes else {
+            return Ok(vec![NodeName::new(&self.to_node).map_err(|error| format!("\"toNode\": {error}"))?]);
+        };
+        if names.is_empty() || names.len() > NODES_MAX {
+            let many = names.len();
+            return Err(format!("\"toNodes\" has {many} names; it may have 1 to {NODES_MAX}: send several messages"));
+        }
+        let mut seen = HashSet::with_capacity(names.len());
+        let mut nodes = Vec::with_capacity(names.len());
+        for name in names {
+            let node = NodeName::new(name).map_err(|error| format!("\"toNodes\": {error}"))?;
+            if !seen.insert(node.clone()) {
+                return Err(format!("\"toNodes\" names {node} twice; keep one"));
+            }
+            nodes.push(node);
+        }
+        Ok(nodes)
+    }
+}
+
+/// Whether a message of this kind can reach that node from here, sealed as it has to be.
+fn may_go(to: &NodeName, kind: Kind, seal: bool, defaults: &Defaults) -> Result<(), String> {
+    if kind.is_command() && !defaults.may_command && *to != defaults.from {
+        let from = &defaults.from;
+        return Err(format!(
+            "\"commandOrEvent\": {from} is a node like others of its fleet, and the broker takes commands from central and \
+             operators only; send it from one of these, or let {from} join as an operator"
+        ));
+    }
+    if (seal || defaults.seal.covers(to)) && !defaults.may_seal {
+        return Err(
+            "\"seal\": this node has no identity, so it can't seal, and nobody could seal back for it; let it join a fleet \
+             (steward invite on central, steward join here), or leave the key out"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn body(data: &[String]) -> Result<String, String> {
@@ -290,7 +355,9 @@ mod tests {
 
     fn read(text: &str) -> Result<Message, String> {
         let input: MessageInput = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        input.check(ids::next(), &defaults())
+        let mut messages = input.check(&defaults(), |_| ids::next())?;
+        assert_eq!(messages.len(), 1);
+        Ok(messages.remove(0))
     }
 
     fn with(extra: &str) -> Result<Message, String> {
@@ -327,7 +394,7 @@ mod tests {
                 format!(r#"{{"toNode":"{to}","commandOrEvent":"{kind}","method":"ShellCommand","data":["true"]}}"#);
             let input: MessageInput = serde_json::from_str(&text).unwrap();
             let plain = Defaults { may_command: false, ..Defaults::new(NodeName::new("ship1").unwrap()) };
-            input.check(ids::next(), &plain)
+            input.check(&plain, |_| ids::next())
         };
         for kind in ["CommandACK", "CommandNACK"] {
             assert!(read("ship2", kind).unwrap_err().contains("join as an operator"));
@@ -343,7 +410,7 @@ mod tests {
         let cases = [
             (r#","tonode":"x""#, "did you mean \"toNode\"?"),
             (r#","methodtimout":3"#, "did you mean \"methodTimeout\"?"),
-            (r#","whatever":{"a":[1]}"#, "there are toNode, data"),
+            (r#","whatever":{"a":[1]}"#, "there are toNode, toNodes, data"),
             (r#","toNode":"x""#, "twice"),
             (r#","data":"ls""#, "\"data\": invalid type"),
             (r#","data":["a",1]"#, "\"data\": invalid type"),
@@ -366,6 +433,34 @@ mod tests {
         assert!(error.contains("did you mean \"CommandACK\"?"), "{error}");
         let error = read(r#"{"toNode":"ship1","commandOrEvent":"CommandACK"}"#).unwrap_err();
         assert!(error.contains("\"method\" is missing"), "{error}");
+    }
+
+    #[test]
+    fn several_nodes_get_a_message_each_in_their_order() {
+        let read = |nodes: &str| {
+            let text = format!(r#"{{"toNodes":{nodes},"commandOrEvent":"EventACK","method":"M","data":["x"]}}"#);
+            let input: MessageInput = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            input.check(&defaults(), |index| MessageId(index as u128))
+        };
+        let messages = read(r#"["ship2","ship1"]"#).unwrap();
+        let got: Vec<(u128, &str, &str)> = messages.iter().map(|one| (one.id.0, one.to.as_str(), &*one.body)).collect();
+        assert_eq!(got, [(0, "ship2", r#"["x"]"#), (1, "ship1", r#"["x"]"#)]);
+        let many: Vec<String> = (0..=NODES_MAX).map(|n| format!("ship{n}")).collect();
+        assert_eq!(read(&serde_json::to_string(&many[1..]).unwrap()).unwrap().len(), NODES_MAX);
+        for (nodes, reason) in [
+            (&*serde_json::to_string(&many).unwrap(), "has 4097 names; it may have 1 to 4096"),
+            ("[]", "has 0 names"),
+            (r#"["a","b","a"]"#, "names a twice"),
+            (r#"["a","b."]"#, "\"toNodes\": the name \"b.\" has '.' at position 2"),
+            (r#""a""#, "\"toNodes\": invalid type"),
+            ("null", "\"toNodes\": invalid type"),
+            (r#"["a"],"toNode":"b""#, "\"toNode\" and \"toNodes\" stand there both"),
+        ] {
+            let error = read(nodes).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+        let error = serde_json::from_str::<MessageInput>(r#"{"commandOrEvent":"EventACK","method":"M"}"#).unwrap_err();
+        assert!(error.to_string().contains("\"toNode\" is missing (for several nodes: \"toNodes\")"), "{error}");
     }
 
     #[test]
@@ -403,6 +498,9 @@ mod tests {
             seal: Some(true),
             ..MessageInput::default()
         };
+        let text = serde_json::to_string(&input).unwrap();
+        assert_eq!(serde_json::from_str::<MessageInput>(&text).unwrap(), input);
+        let input = MessageInput { to_node: String::new(), to_nodes: Some(vec!["a".into()]), ..input };
         let text = serde_json::to_string(&input).unwrap();
         assert_eq!(serde_json::from_str::<MessageInput>(&text).unwrap(), input);
     }

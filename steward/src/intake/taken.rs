@@ -165,8 +165,8 @@ impl TakenFile {
             let part = match piece {
                 Piece::Broken { at, seen, reason, text } => Part { number: 0, at, seen, reason, text },
                 Piece::Object { at, text } => match self.read(at, &text, intake) {
-                    Ok(message) => {
-                        self.messages.push(message);
+                    Ok(messages) => {
+                        self.messages.extend(messages);
                         continue;
                     }
                     Err((seen, reason)) => Part { number: 0, at, seen, reason, text },
@@ -177,9 +177,9 @@ impl TakenFile {
         }
     }
 
-    fn read(&self, at: Place, text: &[u8], intake: &Intake) -> Result<Message, (Place, String)> {
+    fn read(&self, at: Place, text: &[u8], intake: &Intake) -> Result<Vec<Message>, (Place, String)> {
         let input: MessageInput = serde_json::from_slice(text).map_err(|error| locate(at, &error))?;
-        input.check(self.id.message(at.offset), intake.defaults()).map_err(|reason| (at, reason))
+        input.check(intake.defaults(), |index| self.id.message(at.offset, index)).map_err(|reason| (at, reason))
     }
 
     /// Makes what was read durable, in chunks. What was handed on is not handed on again.

@@ -113,3 +113,22 @@ async fn a_full_store_is_said_with_what_was_accepted() {
     let error = Intake::new(engine, central()).submit(vec![input("a")]).await.unwrap_err();
     assert_eq!(error.to_string(), "the disk is full");
 }
+
+#[tokio::test]
+async fn a_message_for_several_nodes_gives_an_id_for_each_in_their_order() {
+    let (engine, taken) = engine();
+    let several = MessageInput { to_node: String::new(), to_nodes: Some(vec!["b".into(), "a".into()]), ..input("") };
+    let intake = Intake::new(engine, central());
+    let ids = intake.submit(vec![several.clone(), input("c")]).await.unwrap();
+    let got: Vec<(MessageId, String)> =
+        taken.lock().unwrap().messages.iter().map(|message| (message.id, message.to.to_string())).collect();
+    assert_eq!(got, [(ids[0], "b".to_owned()), (ids[1], "a".to_owned()), (ids[2], "c".to_owned())]);
+
+    // The names are short, and what they ask for has its limit all the same.
+    let crowd = MessageInput { to_nodes: Some((0..4000).map(|n| format!("ship{n}")).collect()), ..several };
+    let error = intake.submit(vec![crowd; 251]).await.unwrap_err();
+    let IntakeError::Invalid(faults) = error else { panic!("{error}") };
+    assert_eq!((faults.len(), faults[0].index), (1, 250));
+    assert!(faults[0].error.contains("more than 1000000 messages"), "{}", faults[0].error);
+    assert_eq!(taken.lock().unwrap().messages.len(), 3);
+}

@@ -22,6 +22,7 @@ mod fleet_broker;
 mod harness;
 mod hostile;
 mod input_file;
+mod inputs;
 mod lessons;
 mod load;
 mod memory;

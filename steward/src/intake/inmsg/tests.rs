@@ -381,3 +381,22 @@ async fn a_running_intake_is_told_of_a_change_and_ends_when_asked() {
     end.cancel();
     run.await.unwrap().unwrap();
 }
+
+/// Read once or twice, a message for several nodes is one for each of them.
+#[tokio::test]
+async fn a_message_for_several_nodes_is_not_doubled_by_a_crash() {
+    let mut world = World::new().await;
+    let several = message("x").replace(r#""toNode":"x""#, r#""toNodes":["b","a","c"]"#);
+    world.append(&format!("[{several},{}]", message("d")));
+    world.taken.lock().unwrap().crash_after = Some(1);
+    world.pass(1).await;
+    assert_eq!(world.accepted(), ["b", "a", "c", "d"]);
+    world.restart().await;
+    world.pass(40).await;
+    assert_eq!(world.accepted(), ["b", "a", "c", "d"]);
+    assert_eq!(world.taken.lock().unwrap().offered, 8);
+    world.append(&several.replace("\"a\"", "\"b\""));
+    world.pass(40).await;
+    assert!(world.reasons()[0].contains("\"toNodes\" names b twice"), "{:?}", world.reasons());
+    world.assert_all_is_done();
+}
