@@ -32,6 +32,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "frame", run: arrival::frame },
     Target { name: "node", run: arrival::node },
     Target { name: "inmsg", run: input::inmsg },
+    Target { name: "document", run: input::document },
     Target { name: "rules", run: rules::file },
     Target { name: "signature", run: trust::signature },
     Target { name: "sealed", run: sealed::sealed },

@@ -3,6 +3,7 @@
 //!
 //! It never sends: what is accepted waits in the outbox for the engine.
 
+pub(crate) mod document;
 mod holders;
 pub(crate) mod ids;
 pub(crate) mod inmsg;

@@ -5,12 +5,16 @@
 mod follow;
 mod progress;
 pub(super) mod results;
+mod written;
+
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use protocol::message::Kind;
 use protocol::name::{MethodName, NodeName};
 use serde::Deserialize;
 
+use self::written::Written;
 use super::exit::{self, Exit, UsageError};
 use super::output::Output;
 use super::{Context, Verb, output, wait_for, when};
@@ -29,6 +33,13 @@ Examples:
   steward send ship1 -- uptime
   steward send ship1,ship2 --method-timeout 10m -- bash -c 'apt-get update && apt-get -y upgrade'
   steward send central --event -- 'the engine is warm'
+  steward send --file upgrade.yaml
+
+A file holds messages as in inmsg.txt: one, or a list of them. In YAML:
+  - toNodes: [ship1, ship2]
+    commandOrEvent: CommandACK
+    method: ShellCommand
+    data: [bash, -c, uptime]
 
 Ctrl-C leaves a message with the node, which goes on with it.
 
@@ -55,6 +66,10 @@ pub(super) struct Send {
     /// A node that is to have it; may be repeated
     #[arg(long, value_name = "NODE", value_delimiter = ',')]
     to: Vec<NodeName>,
+    /// Send the messages in this file: JSON, or YAML by its name (.yaml, .yml); - is the standard input
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["nodes", "to", "argv", "event", "no_ack", "method", "timeout",
+        "retries", "method_timeout", "deadline", "parallel", "rerun", "seal"])]
+    file: Option<PathBuf>,
     /// The command and its arguments, or the data of another method
     #[arg(value_name = "ARGV", last = true)]
     argv: Vec<String>,
@@ -104,7 +119,13 @@ impl Verb for Send {
 
     fn run(self, context: Context) -> anyhow::Result<Exit> {
         let dir = context.dir()?;
-        let messages = self.messages()?;
+        let (messages, written) = match &self.file {
+            None => (self.messages()?, None),
+            Some(path) => {
+                let written = Written::read(path)?;
+                (written.inputs(), Some(written))
+            }
+        };
         // The wall clock may be set back a little in the meantime.
         let since_ms = clock::wall().0.saturating_sub(60_000);
         wait_for(async {
@@ -112,13 +133,16 @@ impl Verb for Send {
             let interrupt = tokio::signal::ctrl_c();
             tokio::pin!(interrupt);
             let ids = tokio::select! {
-                ids = submit(&client, &messages) => ids?,
+                ids = submit(&client, &messages) => ids.map_err(|error| match &written {
+                    Some(written) => written.locate(error),
+                    None => error,
+                })?,
                 _ = &mut interrupt => {
                     output::note("the node had not answered: whether it has the messages is shown by `steward messages`");
                     return Ok(Exit(exit::CTRL_C));
                 }
             };
-            let sent = messages.iter().map(|message| message.to_node.clone()).zip(ids).collect();
+            let sent = messages.iter().flat_map(MessageInput::receivers).cloned().zip(ids).collect();
             if self.detach {
                 return self.detached(sent);
             }
@@ -132,7 +156,7 @@ struct Accepted {
     ids: Vec<String>,
 }
 
-/// Hands messages to the node: all of them or none. Their ids, in order.
+/// Hands messages to the node: all of them or none. Their ids, in order, one for each receiver.
 pub(super) async fn submit(client: &Client, messages: &[MessageInput]) -> anyhow::Result<Vec<String>> {
     let body = serde_json::to_string(messages)?;
     let accepted: Accepted = client.post("/v1/messages", body).await.map_err(|error| match error {
@@ -140,12 +164,9 @@ pub(super) async fn submit(client: &Client, messages: &[MessageInput]) -> anyhow
             .context("whether it has the messages isn't known; look at `steward messages` before you send them again"),
         error => error.into(),
     })?;
-    anyhow::ensure!(
-        accepted.ids.len() == messages.len(),
-        "the node accepted {} of {} messages",
-        accepted.ids.len(),
-        messages.len()
-    );
+    let wanted: usize = messages.iter().map(|message| message.receivers().len()).sum();
+    let accepted_many = accepted.ids.len();
+    anyhow::ensure!(accepted_many == wanted, "the node accepted {accepted_many} of {wanted} messages");
     Ok(accepted.ids)
 }
 
@@ -168,7 +189,9 @@ impl Send {
             }
         }
         let Some(first) = nodes.first() else {
-            return Err(UsageError("say for whom it is: `steward send NODE… -- COMMAND`".to_owned()));
+            return Err(UsageError(
+                "say for whom it is: `steward send NODE… -- COMMAND`, or `steward send --file FILE`".to_owned(),
+            ));
         };
         if self.argv.is_empty() && self.method.is_none() {
             return Err(UsageError(format!("say what to send, behind --: `steward send {first} -- COMMAND`")));

@@ -1,9 +1,10 @@
-//! `inmsg.txt`: what is cut out of the stream, and whether it is a message.
+//! `inmsg.txt`: what is cut out of the stream, and whether it is a message; and texts that are taken as a whole.
 
 use std::time::Duration;
 
 use protocol::name::NodeName;
 
+use crate::intake::document::{self, Format};
 use crate::intake::split::{Piece, Splitter, TEXT_BYTES_MAX};
 use crate::intake::{Defaults, MessageInput, ids};
 use crate::security::sealing::Policy;
@@ -25,6 +26,16 @@ pub(super) fn inmsg(bytes: &[u8]) {
         assert_eq!(text.get(at..end), Some(&**found), "a piece is not what stands there");
         if let Piece::Object { text, .. } = &piece {
             read(text);
+        }
+    }
+}
+
+/// A text that is taken as a whole, in both of its forms.
+pub(super) fn document(bytes: &[u8]) {
+    for format in [Format::Json, Format::Yaml] {
+        match document::read(bytes, format) {
+            Ok(entries) => assert!((1..=document::MESSAGES_MAX).contains(&entries.len()), "{} messages", entries.len()),
+            Err(flaws) => assert!(flaws.iter().all(|flaw| !flaw.to_string().is_empty()) && !flaws.is_empty()),
         }
     }
 }

@@ -116,8 +116,8 @@ macro_rules! targets {
 }
 
 targets!(
-    envelope, receipts, control, hello, frame, node, inmsg, rules, signature, sealed, token, invitation, joining,
-    bundle
+    envelope, receipts, control, hello, frame, node, inmsg, document, rules, signature, sealed, token, invitation,
+    joining, bundle
 );
 
 /// The corpus must reach what lies behind the first checks, else it is worth nothing.

@@ -238,6 +238,11 @@ impl MessageInput {
         Ok(nodes.into_iter().enumerate().map(message).collect())
     }
 
+    /// The names of those who are to have it, as they are written.
+    pub(crate) fn receivers(&self) -> &[String] {
+        self.to_nodes.as_deref().unwrap_or(std::slice::from_ref(&self.to_node))
+    }
+
     /// Who is to have it, each of them once.
     fn nodes(&self) -> Result<Vec<NodeName>, String> {
         let Some(names) = &self.to_nodes else {

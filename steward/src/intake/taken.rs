@@ -298,7 +298,7 @@ fn blank(path: &Path, from: u64, to: u64) -> io::Result<()> {
 }
 
 /// Where in the stream an error in the text of a message lies, and what it says.
-fn locate(at: Place, error: &serde_json::Error) -> (Place, String) {
+pub(super) fn locate(at: Place, error: &serde_json::Error) -> (Place, String) {
     let (line, column) = (error.line() as u64, error.column() as u64);
     let text = error.to_string();
     let reason = text.rsplit_once(" at line ").map_or(&*text, |(reason, _)| reason).to_owned();

@@ -1,5 +1,7 @@
 //! The other ways in beside `inmsg.txt` (which is in `input_file.rs`), as people and scripts use them.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Fleet, Node, event, with};
@@ -34,4 +36,50 @@ fn a_message_for_several_nodes_is_one_for_each_of_them() {
     let answer = central.ask("POST", "/v1/messages", &for_all(&["ship1", "ship 2"], "four\n").to_string());
     assert!(answer["errors"][0]["error"].as_str().unwrap().contains("\"toNodes\": the name"), "{answer}");
     assert_eq!(central.all_ended(5).len(), 5);
+}
+
+/// `steward send --file`, from a file or the standard input.
+#[test]
+fn messages_in_a_yaml_file_are_sent_all_or_none() {
+    let fleet = Fleet::new();
+    let (central, _ship1, _ship2) = (fleet.node("central"), fleet.node("ship1"), fleet.node("ship2"));
+    let path = fleet.dir().join("messages.yaml");
+    let yaml = "\
+- toNodes: [ship1, ship2]
+  commandOrEvent: CommandACK
+  method: ShellCommand
+  data:
+    - bash
+    - -c
+    - |
+      echo one
+      echo two
+- toNode: ship1
+  commandOrEvent: CommandACK
+  method: ShellCommand
+  data: [echo, no, 5]
+";
+    fs::write(&path, yaml).unwrap();
+    let sent = central.cli(&["send", "--json", "--file", path.to_str().unwrap()]).ok();
+    let mut ended: Vec<Value> = sent.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    ended.sort_by_key(|message| message["id"].as_str().unwrap().to_owned());
+    let told: Vec<(&str, &str)> =
+        ended.iter().map(|one| (one["toNode"].as_str().unwrap(), one["stdout"].as_str().unwrap())).collect();
+    assert_eq!(told, [("ship1", "one\ntwo\n"), ("ship2", "one\ntwo\n"), ("ship1", "no 5\n")]);
+
+    // What is wrong is told with its place, whether it is found here or by the node; and nothing is sent.
+    for (wrong, reason) in [
+        (yaml.replace("toNode: ship1", "tonode: ship1"), ": line 10, column 3: unknown key \"tonode\""),
+        (
+            yaml.replace("toNode: ship1", "toNode: ship 1"),
+            ": line 10, column 3: \"toNode\": the name \"ship 1\" has ' '",
+        ),
+        (yaml.replace("data: [echo", "data: [[echo]"), ": line 13, column 10: \"data\": a text belongs here"),
+    ] {
+        fs::write(&path, wrong).unwrap();
+        let refused = central.cli(&["send", "--file", path.to_str().unwrap()]);
+        assert!(refused.stderr.contains(reason) && refused.stderr.contains("nothing was sent"), "{}", refused.stderr);
+        assert_eq!(refused.code, 125, "{}", refused.stderr);
+    }
+    assert_eq!(central.all_ended(3).len(), 3);
 }
