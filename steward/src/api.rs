@@ -18,6 +18,8 @@
 //! | `POST /v1/keys/renew` | the same; the renewal has begun, or goes on |
 //! | `GET /v1/info` | this node |
 //!
+//! The requests about messages are answered on a port as well, if there is one (`port.rs`).
+//!
 //! An error is `{"error": "…"}`: 400 and 422 for what makes no sense, 404 for what isn't there, 503 while the node stops,
 //! 429 while as many messages are outstanding as may be, 507 when the disk is full. Of many messages the first may have been
 //! accepted before that; then their `ids` stand beside the error.
@@ -26,6 +28,7 @@ pub(crate) mod client;
 mod errors;
 mod keys;
 mod messages;
+mod port;
 pub(crate) mod processes;
 pub(crate) mod rules;
 pub(crate) mod serve;
@@ -102,6 +105,9 @@ pub(crate) struct InfoView {
     pub(crate) link_note: Option<String>,
     /// Its directory.
     pub(crate) dir: String,
+    /// Where it can be given messages over HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<String>,
     /// Where its metrics can be read.
     pub(crate) metrics: Option<String>,
     /// Where its profiles can be read.
@@ -178,19 +184,17 @@ impl Api {
         Ok(())
     }
 
-    fn router(self) -> Router {
+    /// What the handlers of one server share.
+    fn shared(self) -> Shared {
         let Self { intake, engine, supervisor, link, rules, renewal, dir, info } = self;
         let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
         let processes =
             Processes::new(engine.clone(), supervisor.clone(), link.clone(), rules.clone(), renewal.clone(), &dir);
-        let shared =
-            Inner { intake, engine, supervisor, processes, link, rules, renewal, dir, blobs, info, bodies_kib };
-        Router::new()
-            .route("/v1/messages", get(messages::list).post(messages::send))
-            .route("/v1/messages/{id}", get(messages::show))
-            .route("/v1/messages/{id}/events", get(messages::events))
-            .route("/v1/messages/{id}/cancel", post(messages::cancel))
-            .route("/v1/messages/{id}/{stream}", get(messages::output))
+        Arc::new(Inner { intake, engine, supervisor, processes, link, rules, renewal, dir, blobs, info, bodies_kib })
+    }
+
+    fn router(self) -> Router {
+        messages::routes()
             .route("/v1/nodes", get(nodes))
             .route("/v1/ps", get(processes::list))
             .route("/v1/ps/stop", post(processes::stop))
@@ -202,7 +206,7 @@ impl Api {
             .route("/v1/keys/renew", post(keys::renew))
             .route("/v1/info", get(info_view))
             .fallback(messages::unknown)
-            .with_state(Arc::new(shared))
+            .with_state(self.shared())
     }
 }
 

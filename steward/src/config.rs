@@ -13,6 +13,7 @@ pub(crate) mod sources;
 pub(crate) mod units;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub(crate) struct Config {
     pub(crate) methods: MethodsConfig,
     /// How long ended messages are kept, and how many there may be that have not ended.
     pub(crate) store: StoreConfig,
-    /// Where it can be asked for metrics and profiles.
+    /// Where it can be given messages, and asked for metrics and profiles.
     pub(crate) listen: ListenConfig,
     /// How it logs.
     pub(crate) log: LogConfig,
@@ -122,9 +123,11 @@ pub(crate) struct StoreConfig {
     pub(crate) max_outstanding: Option<u64>,
 }
 
-/// Where a node can be asked for metrics and profiles.
+/// Where a node listens, beside its socket.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenConfig {
+    /// Messages, on a loopback address.
+    pub(crate) messages: Option<SocketAddr>,
     /// Prometheus metrics.
     pub(crate) metrics: Option<ListenAddress>,
     /// Profiles, on the loopback interface unless a host is given.
@@ -214,6 +217,7 @@ impl Config {
                 max_outstanding: sources.one(&o::MAX_OUTSTANDING, count_or_none)?,
             },
             listen: ListenConfig {
+                messages: sources.one(&o::LISTEN, loopback)?,
                 metrics: sources.one(&o::PROM_HOST_AND_PORT, |text| listen(text, None))?,
                 profiling: sources.one(&o::PROFILING_PORT, |text| listen(text, Some("127.0.0.1")))?,
             },
@@ -317,6 +321,20 @@ fn listen(text: &str, host: Option<&str>) -> Result<Option<ListenAddress>, Strin
     };
     let port = port.parse().map_err(|_| shape())?;
     Ok(Some(ListenAddress { host: host.map(str::to_owned), port }))
+}
+
+/// Where messages are taken: nobody on another machine may reach it.
+fn loopback(text: &str) -> Result<Option<SocketAddr>, String> {
+    let Some(ListenAddress { host, port }) = listen(text, Some("127.0.0.1"))? else { return Ok(None) };
+    let host = host.filter(|host| !host.eq_ignore_ascii_case("localhost"));
+    let is_open = text.starts_with(':');
+    let address = host.as_deref().unwrap_or("127.0.0.1").parse().ok().filter(IpAddr::is_loopback);
+    match address {
+        Some(address) if !is_open => Ok(Some(SocketAddr::new(address, port))),
+        _ => Err("must be a port of a loopback address (127.0.0.1:PORT, [::1]:PORT or PORT): whoever can give messages here speaks \
+                  for this node, so those on other machines send by a node of their own, or through a tunnel (ssh -L)"
+            .to_owned()),
+    }
 }
 
 fn audit_scope(text: &str) -> Result<audit::Scope, String> {

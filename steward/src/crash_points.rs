@@ -51,6 +51,12 @@ pub(crate) enum Point {
     InputTaken,
     /// It is read and everything in it is durable, and it is still there.
     InputRead,
+    /// Files of `messages.d/` are aside and not read.
+    SpoolTaken,
+    /// They are read and what is in them is durable, and nothing says so.
+    SpoolRead,
+    /// What became of them is written beside the place to which they are about to be moved.
+    SpoolNoted,
     /// A node has made new keys, and nobody else knows of them.
     RenewalBegun,
     /// Central has written down what it will answer to a renewal.

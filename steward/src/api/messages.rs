@@ -1,12 +1,14 @@
 //! What the API says and does about messages.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::{Json, response};
+use axum::routing::{get, post};
+use axum::{Json, Router, response};
 use futures_util::stream;
 use protocol::message::MessageId;
 use protocol::outcome::{Final, State as MessageState, Stream};
@@ -43,13 +45,24 @@ pub(super) struct Accepted {
     pub(crate) ids: Vec<String>,
 }
 
+/// The requests about messages.
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/v1/messages", get(list).post(send))
+        .route("/v1/messages/{id}", get(show))
+        .route("/v1/messages/{id}/events", get(events))
+        .route("/v1/messages/{id}/cancel", post(cancel))
+        .route("/v1/messages/{id}/{stream}", get(output))
+}
+
 /// `POST /v1/messages`: an array of messages, or one.
-pub(super) async fn send(State(api): State<Shared>, request: Request) -> Result<Json<Accepted>, ApiError> {
+async fn send(State(api): State<Shared>, request: Request) -> Result<Json<Accepted>, ApiError> {
     let length = length(&request).unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX);
     // The bodies of all requests together have a limit as well.
     let kib = if length <= SMALL_BODY_BYTES_MAX { 0 } else { u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX) };
     let room = api.bodies_kib.acquire_many(kib).await.map_err(|_| ApiError::from(EngineError::Stopping))?;
-    let by = request.extensions().get::<Peer>().copied().map(By::from);
+    let at_port = request.extensions().get::<SocketAddr>().map(|from| By::Port { from: *from });
+    let by = request.extensions().get::<Peer>().copied().map(By::from).or(at_port);
     let body = body(request, BODY_BYTES_MAX).await?;
     let inputs = read(&body)?;
     drop(body);
@@ -81,7 +94,7 @@ pub(super) struct ListQuery {
 }
 
 /// `GET /v1/messages`: newest first.
-pub(super) async fn list(
+async fn list(
     State(api): State<Shared>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Vec<MessageView>>, ApiError> {
@@ -137,7 +150,7 @@ fn id(text: &str) -> Result<MessageId, ApiError> {
 }
 
 /// `GET /v1/messages/{id}`: with history and the beginning of the output.
-pub(super) async fn show(State(api): State<Shared>, Path(text): Path<String>) -> Result<Json<MessageView>, ApiError> {
+async fn show(State(api): State<Shared>, Path(text): Path<String>) -> Result<Json<MessageView>, ApiError> {
     let id = id(&text)?;
     let mut view = api.message(id).await?;
     if view.stdout.is_none() && view.stdout_bytes > 0 {
@@ -169,10 +182,7 @@ async fn open_output(api: &Shared, id: MessageId, stream: Stream) -> Option<toki
 }
 
 /// `GET /v1/messages/{id}/stdout` and `…/stderr`: the bytes as they are.
-pub(super) async fn output(
-    State(api): State<Shared>,
-    Path((text, stream)): Path<(String, String)>,
-) -> Result<Response, ApiError> {
+async fn output(State(api): State<Shared>, Path((text, stream)): Path<(String, String)>) -> Result<Response, ApiError> {
     let id = id(&text)?;
     let Some(stream) = Stream::ALL.into_iter().find(|known| known.as_str() == stream) else {
         return Err(ApiError::new(StatusCode::NOT_FOUND, "a message has stdout, stderr and events"));
@@ -205,13 +215,13 @@ fn blocks(file: tokio::fs::File) -> impl futures_util::Stream<Item = std::io::Re
 }
 
 /// `POST /v1/messages/{id}/cancel`: takes it back; the answer is the state that it has then.
-pub(super) async fn cancel(State(api): State<Shared>, Path(text): Path<String>) -> Result<Json<MessageView>, ApiError> {
+async fn cancel(State(api): State<Shared>, Path(text): Path<String>) -> Result<Json<MessageView>, ApiError> {
     let id = id(&text)?;
     Ok(Json(api.engine.ask(|reply| Input::Cancel(id, reply)).await?))
 }
 
 /// `GET /v1/messages/{id}/events`: the message as a line of JSON, now and after each change, until it has ended.
-pub(super) async fn events(State(api): State<Shared>, Path(text): Path<String>) -> Result<Response, ApiError> {
+async fn events(State(api): State<Shared>, Path(text): Path<String>) -> Result<Response, ApiError> {
     let id = id(&text)?;
     // First the ear, then the eye: no change is missed between the two.
     let reports = api.engine.reports.subscribe();

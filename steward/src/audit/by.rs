@@ -2,6 +2,7 @@
 //! the signature of what he sends, not here.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +17,17 @@ pub(crate) enum By {
         /// The process; it may be gone since, and its number another's. None where the kernel does not tell it.
         pid: Option<i32>,
     },
+    /// Somebody on this machine who has the token of the port for messages.
+    Port {
+        /// The other end of the connection.
+        from: SocketAddr,
+    },
     /// Somebody who may write `inmsg.txt`.
     #[serde(rename = "inmsg.txt")]
     InputFile,
+    /// Somebody who may put a file into `messages.d/`.
+    #[serde(rename = "messages.d")]
+    Spool,
     /// A verb of the command line that works on the fleet's folder itself.
     Command {
         /// The user.
@@ -40,7 +49,9 @@ impl fmt::Display for By {
         match self {
             Self::Socket { uid, pid: Some(pid) } => write!(f, "from user {uid}, process {pid}, at the socket"),
             Self::Socket { uid, pid: None } => write!(f, "from user {uid} at the socket"),
+            Self::Port { from } => write!(f, "from {from} at the port"),
             Self::InputFile => write!(f, "from inmsg.txt"),
+            Self::Spool => write!(f, "from messages.d"),
             Self::Command { uid, pid } => write!(f, "by user {uid}, process {pid}"),
         }
     }

@@ -300,6 +300,14 @@ pub(crate) const MAX_OUTSTANDING: Opt = Opt {
     help: "How many messages from here may wait for their end; more are refused until some have ended; 0: without limit",
     takes: Takes::One,
 };
+pub(crate) const LISTEN: Opt = Opt {
+    name: "listen",
+    value: "[HOST:]PORT",
+    default: "none",
+    group: DELIVERY_GROUP,
+    help: "Where programs here can give messages over HTTP: a loopback address, with the token in listen.token; none: nowhere",
+    takes: Takes::One,
+};
 pub(crate) const PROM_HOST_AND_PORT: Opt = Opt {
     name: "promHostAndPort",
     value: "[HOST]:PORT",
@@ -401,6 +409,7 @@ pub(crate) const ALL: &[&Opt] = &[
     &KEEP,
     &KEEP_SIZE,
     &MAX_OUTSTANDING,
+    &LISTEN,
     &PROM_HOST_AND_PORT,
     &PROFILING_PORT,
     &LOG_FORMAT,

@@ -127,6 +127,24 @@ fn addresses_to_listen_on() {
 }
 
 #[test]
+fn messages_are_taken_on_a_loopback_address_only() {
+    for (text, address) in [
+        ("7000", "127.0.0.1:7000"),
+        ("127.0.0.1:7000", "127.0.0.1:7000"),
+        ("127.8.0.1:7000", "127.8.0.1:7000"),
+        ("localhost:7000", "127.0.0.1:7000"),
+        ("[::1]:7000", "[::1]:7000"),
+    ] {
+        assert_eq!(loopback(text), Ok(Some(address.parse().unwrap())), "{text}");
+    }
+    for text in [":7000", "0.0.0.0:7000", "[::]:7000", "10.0.0.1:7000", "example.org:7000", "[::ffff:10.0.0.1]:1"] {
+        assert!(loopback(text).unwrap_err().contains("loopback address"), "{text}");
+    }
+    assert!(loopback("127.0.0.1:66666").unwrap_err().contains("HOST:PORT"));
+    assert_eq!(loopback("none"), Ok(None));
+}
+
+#[test]
 fn a_variable_that_is_nearly_an_option_is_pointed_out() {
     let environment = [("STEWARD_BROKER_ADRESS", "x"), ("STEWARD_SERVICE_HOST", "10.0.0.1"), ("STEWARD_NODE", "a")];
     let suspects = sources(&[], &environment, "").suspects();

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 const LOOK: Duration = Duration::from_millis(10);
 
 impl Point {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 25] = [
         Self::AtStart,
         Self::BeforeCommit,
         Self::AfterCommit,
@@ -31,6 +31,9 @@ impl Point {
         Self::AfterChunk,
         Self::InputTaken,
         Self::InputRead,
+        Self::SpoolTaken,
+        Self::SpoolRead,
+        Self::SpoolNoted,
         Self::RenewalBegun,
         Self::RenewalKept,
         Self::RenewalCertified,
@@ -57,6 +60,9 @@ impl Point {
             Self::AfterChunk => "after-chunk",
             Self::InputTaken => "input-taken",
             Self::InputRead => "input-read",
+            Self::SpoolTaken => "spool-taken",
+            Self::SpoolRead => "spool-read",
+            Self::SpoolNoted => "spool-noted",
             Self::RenewalBegun => "renewal-begun",
             Self::RenewalKept => "renewal-kept",
             Self::RenewalCertified => "renewal-certified",

@@ -27,6 +27,9 @@ pub(crate) const FILE_BYTES_MAX: u64 = PLACE_BYTES << PLACE_BITS;
 /// The bits of an id that are random, or tell a place.
 const LOW: u128 = (1 << 62) - 1;
 
+/// The most messages of a file that is read by their numbers.
+pub(crate) const ITEMS_MAX: usize = 1 << PLACE_BITS;
+
 /// Milliseconds (48 bits) and counter (12 bits) of the last id that was made here.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
@@ -53,7 +56,17 @@ impl FileId {
     /// The id of the message that begins at this byte, which must be below [`FILE_BYTES_MAX`], for the node that has so many
     /// before it there. The place is in the lower bits and the node in those above, so no two are the same.
     pub(crate) fn message(self, offset: u64, index: usize) -> MessageId {
-        let place = u128::from((offset / PLACE_BYTES) & ((1 << PLACE_BITS) - 1));
+        self.at(offset / PLACE_BYTES, index)
+    }
+
+    /// The id of the message that has so many before it, at most [`ITEMS_MAX`], for the node that has so many before it there.
+    /// For a file that is read by the number of its messages, never by their places as well.
+    pub(crate) fn item(self, number: usize, index: usize) -> MessageId {
+        self.at(number as u64, index)
+    }
+
+    fn at(self, place: u64, index: usize) -> MessageId {
+        let place = u128::from(place & ((1 << PLACE_BITS) - 1));
         let low = (self.0.0 & LOW) + place + ((index as u128) << (PLACE_BITS + 1));
         MessageId((self.0.0 & !LOW) | (low & LOW))
     }

@@ -30,6 +30,7 @@ use crate::engine::{EFFECT_BATCHES_MAX, Engine, EngineHandle, EngineStats, INPUT
 use crate::enrol::renewal::Renewal;
 use crate::hello::Hello;
 use crate::intake::inmsg::{Inmsg, Timing};
+use crate::intake::spool::{self, Spool};
 use crate::intake::{Defaults, Intake};
 use crate::lock::DirLock;
 use crate::logging;
@@ -178,7 +179,7 @@ fn keep_reporting(config: &Config, parts: &Parts, intake: Intake) -> anyhow::Res
     Ok(())
 }
 
-/// Starts what messages come in by: `inmsg.txt` and the socket.
+/// Starts what messages come in by: `inmsg.txt`, `messages.d/` and the socket.
 fn open_doors(config: &Config, parts: &Parts, (may_command, may_seal): (bool, bool), clock: Clock) -> Intake {
     let defaults = Defaults {
         from: config.node.name.clone(),
@@ -199,6 +200,11 @@ fn open_doors(config: &Config, parts: &Parts, (may_command, may_seal): (bool, bo
             inmsg.run(clock, end).await
         }
     });
+    let (dir, end, spool_intake) = (config.node.dir.clone(), parts.intake_end.clone(), intake.clone());
+    parts.supervisor.keep(Spec::new(spool::NAME).within(end), move |end| {
+        let (dir, intake) = (dir.clone(), spool_intake.clone());
+        async move { Spool::open(&dir, intake)?.run(clock, end).await }
+    });
     let api = Api {
         intake: intake.clone(),
         engine: parts.engine.clone(),
@@ -209,6 +215,10 @@ fn open_doors(config: &Config, parts: &Parts, (may_command, may_seal): (bool, bo
         dir: config.node.dir.clone(),
         info: info(config, parts.broker.clone()),
     };
+    if let Some(address) = config.listen.messages {
+        let api = api.clone();
+        parts.supervisor.keep(Spec::new("port"), move |end| api.clone().run_on_port(address, end));
+    }
     let spec = Spec::new("api").stops(Stops::FromAfar("nobody there could start it again"));
     parts.supervisor.keep(spec, move |end| api.clone().run(end));
     super::membership::hand_out_rules(&config.node.dir, &parts.supervisor, &intake);
@@ -436,6 +446,7 @@ fn info(config: &Config, broker: Broker) -> Arc<dyn Fn() -> InfoView + Send + Sy
         link_state: String::new(),
         link_note: None,
         dir: config.node.dir.display().to_string(),
+        listen: config.listen.messages.as_ref().map(ToString::to_string),
         metrics: config.listen.metrics.as_ref().map(ToString::to_string),
         profiling: config.listen.profiling.as_ref().map(ToString::to_string),
     };

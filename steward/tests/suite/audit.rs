@@ -83,6 +83,11 @@ fn who_gave_a_message_at_the_socket_or_in_the_file_is_written_down() {
     });
     central.ended(&from_file);
     assert_eq!(by(&from_file), serde_json::json!({ "via": "inmsg.txt" }));
+    fs::write(central.dir().join("messages.d/one.json"), shell("ship1", "true").to_string()).unwrap();
+    let ids = central.dir().join("messages.d/done/one.json.ids");
+    let from_spool = eventually("it is taken in", || fs::read_to_string(&ids).ok().filter(|text| !text.is_empty()));
+    central.ended(&from_spool[..36]);
+    assert_eq!(by(&from_spool[..36]), serde_json::json!({ "via": "messages.d" }));
 }
 
 #[test]

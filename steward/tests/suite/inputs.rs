@@ -1,10 +1,15 @@
 //! The other ways in beside `inmsg.txt` (which is in `input_file.rs`), as people and scripts use them.
 
+#[cfg(feature = "crash-points")]
+mod killed;
+
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Fleet, Node, event, with};
+use crate::harness::{Fleet, Node, event, eventually, run, shell, with};
 
 /// The nodes that the messages of this one are for, oldest first, once there are so many and all have ended.
 fn receivers(node: &Node<'_>, count: usize) -> Vec<String> {
@@ -82,4 +87,97 @@ fn messages_in_a_yaml_file_are_sent_all_or_none() {
         assert_eq!(refused.code, 125, "{}", refused.stderr);
     }
     assert_eq!(central.all_ended(3).len(), 3);
+}
+
+/// The spool folder of a node.
+fn spool(node: &Node<'_>, name: &str) -> PathBuf {
+    node.dir().join("messages.d").join(name)
+}
+
+/// Puts a file there as a script should: written aside, and moved in.
+fn put(node: &Node<'_>, name: &str, text: &str) {
+    let aside = spool(node, &format!(".{name}"));
+    fs::write(&aside, text).unwrap();
+    fs::rename(aside, spool(node, name)).unwrap();
+}
+
+/// The ids beside a file that is done, and for whom they are.
+fn ids(node: &Node<'_>, name: &str) -> Vec<(String, String)> {
+    let path = spool(node, &format!("done/{name}"));
+    eventually(&format!("{name} is done"), || path.exists().then_some(()));
+    let text = fs::read_to_string(spool(node, &format!("done/{name}.ids"))).unwrap();
+    let pair = |line: &str| line.split_once(' ').map(|(id, node)| (id.to_owned(), node.to_owned())).unwrap();
+    text.lines().map(pair).collect()
+}
+
+#[test]
+fn a_file_in_the_spool_folder_is_taken_in_and_its_ids_are_recorded() {
+    let fleet = Fleet::new();
+    let (mut central, _ship1) = (fleet.node("central"), fleet.node("ship1"));
+    // As a shell writes it.
+    let script = "printf -- '- toNodes: [ship1, central]\\n  commandOrEvent: EventACK\\n' > messages.d/a.yaml.tmp
+        printf -- '  method: TextLogging\\n  data: [one]\\n' >> messages.d/a.yaml.tmp
+        mv messages.d/a.yaml.tmp messages.d/a.yaml";
+    run(fleet.dir(), Command::new("bash").current_dir(central.dir()).args(["-c", script])).ok();
+    let taken = ids(&central, "a.yaml");
+    assert_eq!(taken.iter().map(|(_, node)| &**node).collect::<Vec<_>>(), ["ship1", "central"]);
+    for (id, node) in &taken {
+        let message = central.ended(id);
+        assert_eq!((message["toNode"].as_str(), message["state"].as_str()), (Some(&**node), Some("done")), "{message}");
+    }
+    // Written in its place, as `cp` does it.
+    fs::write(spool(&central, "b.json"), event("ship1", "TextLogging", &["two"]).to_string()).unwrap();
+    assert_eq!(ids(&central, "b.json").len(), 1);
+    // Put there while the node was down.
+    central.terminate();
+    put(&central, "c.yml", "toNode: ship1\ncommandOrEvent: EventACK\nmethod: TextLogging\ndata: [three]\n");
+    central.start();
+    assert_eq!(central.ended(&ids(&central, "c.yml")[0].0)["state"], "done");
+
+    put(&central, "d.yaml", "- toNode: ship1\n  commandOrEvent: EventACK\n  methd: TextLogging\n");
+    let reason = spool(&central, "rejected/d.yaml.reason");
+    let reason = eventually("it is rejected", || fs::read_to_string(&reason).ok().filter(|text| !text.is_empty()));
+    assert!(reason.starts_with("line 1, column 3: unknown key \"methd\"; did you mean \"method\"?"), "{reason}");
+    assert_eq!(central.all_ended(4).len(), 4);
+}
+
+/// Killed again and again while files come in: each message is accepted once, and each file says which ids it became.
+#[test]
+fn a_node_killed_over_its_spool_loses_nothing_and_doubles_nothing() {
+    let fleet = Fleet::new();
+    let (mut central, _ship1) = (fleet.node("central"), fleet.node("ship1"));
+    let ran = fleet.file("ran");
+    let (rounds, files, each) = (6, 8, 5);
+    for round in 0..rounds {
+        for file in 0..files {
+            let numbers = (0..each).map(|n| (round * files + file) * each + n);
+            let messages: Vec<Value> =
+                numbers.map(|n| shell("ship1", &format!("echo {n} >> {}", ran.path()))).collect();
+            put(&central, &format!("{round}-{file}.json"), &Value::from(messages).to_string());
+        }
+        // Each time a little later on its way: some renamed, some read, some stored, some moved.
+        eventually("it has begun", || {
+            let is_there = |file: &usize| spool(&central, &format!("{round}-{file}.json")).exists();
+            ((0..files).filter(is_there).count() <= files - round).then_some(())
+        });
+        central.kill();
+        central.start();
+    }
+    let count = rounds * files * each;
+    let mut recorded: Vec<String> = Vec::new();
+    for round in 0..rounds {
+        for file in 0..files {
+            recorded.extend(ids(&central, &format!("{round}-{file}.json")).into_iter().map(|(id, _)| id));
+        }
+    }
+    let mut accepted: Vec<String> =
+        central.all_ended(count).iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect();
+    accepted.sort();
+    recorded.sort();
+    assert_eq!(recorded, accepted, "what the files say is what was accepted");
+    let mut numbers: Vec<usize> = ran.lines().iter().map(|line| line.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..count).collect::<Vec<_>>());
+    let left: Vec<_> = fs::read_dir(spool(&central, "")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["done"]);
 }
