@@ -29,7 +29,7 @@ pub use crate::dice::Dice;
 pub use broker::Broker;
 pub use broker::binary as nats_server;
 pub use disk::{Disk, DiskKind};
-pub use http::{Answer, get, request, socket};
+pub use http::{Answer, get, post, request, socket};
 pub use message::{event, shell, with};
 pub use node::Node;
 pub(crate) use process::KILLED;

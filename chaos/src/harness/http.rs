@@ -21,7 +21,14 @@ pub struct Answer {
 pub fn socket(socket: &Path, method: &str, path: &str, body: &str) -> io::Result<Answer> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-    exchange(stream, method, path, body)
+    exchange(stream, method, path, "", body)
+}
+
+/// Asks at a port, with further headers (`Name: value`, each with its line end).
+pub fn post(address: &str, path: &str, headers: &str, body: &str) -> io::Result<Answer> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    exchange(stream, "POST", path, headers, body)
 }
 
 /// What lies at `http://ADDRESS/PATH`.
@@ -36,14 +43,14 @@ pub fn get(address: &str, path: &str) -> Vec<u8> {
 pub fn request(address: &str, path: &str) -> io::Result<Answer> {
     let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-    exchange(stream, "GET", path, "")
+    exchange(stream, "GET", path, "", "")
 }
 
-fn exchange(mut stream: impl Read + Write, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+fn exchange(mut stream: impl Read + Write, method: &str, path: &str, headers: &str, body: &str) -> io::Result<Answer> {
     // HTTP/1.0: the answer comes as it is and ends with the connection.
     write!(
         stream,
-        "{method} {path} HTTP/1.0\r\nHost: steward\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.0\r\nHost: steward\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{headers}\r\n{body}",
         body.len()
     )?;
     let mut answer = Vec::new();

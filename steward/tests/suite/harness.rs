@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::path::Path;
 
 pub(crate) use chaos::harness::{
-    Dice, DiskKind, Effects, Node, Port, Process, Ran, SOON, event, eventually, get, kill, nats_server, parent, run,
-    shell, stays, until, with,
+    Dice, DiskKind, Effects, Node, Port, Process, Ran, SOON, event, eventually, get, kill, nats_server, parent, post,
+    run, shell, stays, until, with,
 };
 
 #[cfg(target_arch = "x86_64")]

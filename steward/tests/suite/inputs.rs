@@ -4,12 +4,13 @@
 mod killed;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Fleet, Node, event, eventually, run, shell, with};
+use crate::harness::{Fleet, Node, Port, event, eventually, post, run, shell, with};
 
 /// The nodes that the messages of this one are for, oldest first, once there are so many and all have ended.
 fn receivers(node: &Node<'_>, count: usize) -> Vec<String> {
@@ -180,4 +181,59 @@ fn a_node_killed_over_its_spool_loses_nothing_and_doubles_nothing() {
     assert_eq!(numbers, (0..count).collect::<Vec<_>>());
     let left: Vec<_> = fs::read_dir(spool(&central, "")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["done"]);
+}
+
+/// Messages over HTTP on a port of the loopback interface: for those who have the token, and messages only.
+#[test]
+fn a_port_takes_messages_from_those_who_have_the_token() {
+    let fleet = Fleet::new();
+    let port = Port::reserve();
+    let central = fleet.node_with("central", &["--listen", &port.number().to_string()]);
+    let text = shell("central", "echo over the port").to_string();
+    let ask = |path: &str, headers: &str| {
+        let mut answer = None;
+        eventually("the port answers", || {
+            answer = post(&port.address(), path, headers, &text).ok();
+            answer.as_ref().map(|_| ())
+        });
+        answer.unwrap()
+    };
+    let with_token = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    for headers in [String::new(), with_token("x"), with_token(""), "Authorization: Basic eDp5\r\n".to_owned()] {
+        let answer = ask("/v1/messages", &headers);
+        assert_eq!(answer.status, 401, "{headers}");
+        assert!(String::from_utf8_lossy(&answer.body).contains("listen.token"));
+    }
+    assert!(central.messages().is_empty());
+
+    let token = central.read("listen.token").trim().to_owned();
+    let mode = fs::metadata(central.dir().join("listen.token")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let answer = ask("/v1/messages", &with_token(&token));
+    assert_eq!(answer.status, 200);
+    let answer: Value = serde_json::from_slice(&answer.body).unwrap();
+    let id = answer["ids"][0].as_str().unwrap();
+    assert_eq!(central.ended(id)["stdout"], "over the port\n");
+    let audit = central.cli(&["audit", "show", "--json", "--id", id]).ok().stdout;
+    let sent: Value = serde_json::from_str(audit.lines().next().unwrap()).unwrap();
+    assert_eq!(sent["by"]["via"], "port", "{sent}");
+    assert!(sent["by"]["from"].as_str().unwrap().starts_with("127.0.0.1:"), "{sent}");
+
+    // Parts of the node are nobody's business here, with or without the token.
+    assert_eq!(ask("/v1/ps/stop", &with_token(&token)).status, 404);
+    assert_eq!(ask("/v1/keys/renew", &with_token(&token)).status, 404);
+    assert_eq!(ask("/v1/ps/stop", "").status, 401);
+    assert!(!central.log().contains(&token));
+    assert_eq!(central.log().matches("without the token").count(), 1);
+}
+
+#[test]
+fn a_port_that_other_machines_could_reach_is_refused() {
+    let fleet = Fleet::new();
+    let central = fleet.absent("central", &[]);
+    for address in ["0.0.0.0:7000", ":7000", "10.0.0.1:7000"] {
+        let refused = central.cli(&["run", "--node", "central", "--listen", address]);
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        assert!(refused.stderr.contains("must be a port of a loopback address"), "{}", refused.stderr);
+    }
 }
