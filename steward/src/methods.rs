@@ -11,6 +11,7 @@ pub(crate) mod as_user;
 mod capture;
 mod context;
 mod error_log;
+mod http_get;
 pub(crate) mod job_guard;
 mod op_keys_renew;
 mod op_process_list;
@@ -46,6 +47,7 @@ static TABLE: &[&dyn Entry] = &[
     &Row::<shell_command::ShellCommand>::NEW,
     &Row::<text_logging::TextLogging>::NEW,
     &Row::<error_log::ErrorLog>::NEW,
+    &Row::<http_get::HttpGet>::NEW,
     &Row::<say_hello::SayHello>::NEW,
     &Row::<op_process_list::OpProcessList>::NEW,
     &Row::<op_process_stop::OpProcessStop>::NEW,
@@ -212,6 +214,9 @@ pub(crate) fn recover(dir: &Path, running: &[(Ticket, MessageId)]) -> usize {
             tracing::warn!(log = log.name, %error, "the log could not be compared with its journal; lines of messages \
                 that run again may be in it twice");
         }
+    }
+    if let Err(error) = http_get::recover(dir) {
+        tracing::warn!(%error, "what is left of downloads that were not whole could not be removed");
     }
     if running.is_empty() {
         return 0;

@@ -2,6 +2,7 @@
 //! else of the node can be reached from here.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use crate::supervise::Supervisor;
 /// What all runs of a node share.
 pub(super) struct Host {
     pub(super) node: NodeName,
+    pub(super) dir: PathBuf,
     pub(super) blobs: Blobs,
     pub(super) max_output: u64,
     pub(super) permit: Permit,
@@ -144,6 +146,11 @@ impl<'a> MethodCtx<'a> {
         &self.host.node
     }
 
+    /// This node's directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.host.dir
+    }
+
     /// When this node's process started.
     pub(crate) fn node_started(&self) -> Wall {
         self.host.started
@@ -167,8 +174,17 @@ impl<'a> MethodCtx<'a> {
     /// Where the output of this run goes.
     pub(super) fn place(&self) -> Place {
         let ticket = self.runs.first().filter(|_| self.recorded).map(|run| run.ticket);
-        let most = self.limits.max_output.unwrap_or(u64::MAX).min(self.host.max_output);
-        Place::new(&self.host.blobs, ticket, most)
+        Place::new(&self.host.blobs, ticket, self.max_output())
+    }
+
+    /// Bytes of output that are kept of this run, both streams together.
+    pub(crate) fn max_output(&self) -> u64 {
+        self.limits.max_output.unwrap_or(u64::MAX).min(self.host.max_output)
+    }
+
+    /// Within which limits a rule has let this run in.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Keeps a text as the standard output of this run.

@@ -157,6 +157,7 @@ impl Runner {
         let (unrecorded, unrecorded_waiting) = mpsc::channel(UNRECORDED_MAX);
         let host = Host {
             node: setup.node,
+            dir: setup.dir.clone(),
             blobs: setup.blobs,
             max_output: setup.max_output,
             permit: setup.permit,

@@ -21,6 +21,7 @@ mod evidence;
 mod fleet_broker;
 mod harness;
 mod hostile;
+mod http_get;
 mod input_file;
 mod inputs;
 mod lessons;
