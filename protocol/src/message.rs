@@ -120,6 +120,8 @@ pub struct Options {
     pub rerun: bool,
     /// All that travels for it, in both directions, is for its sender and its receiver alone to read.
     pub seal: bool,
+    /// What its sender does with its result, as text. Opaque here: kept with the message, never sent.
+    pub reply: Option<Body>,
 }
 
 impl Default for Options {
@@ -133,6 +135,7 @@ impl Default for Options {
             parallel: false,
             rerun: false,
             seal: false,
+            reply: None,
         }
     }
 }

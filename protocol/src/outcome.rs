@@ -154,6 +154,12 @@ impl Outcome {
         }
     }
 
+    /// The same without what was written.
+    #[must_use]
+    pub fn without_output(&self) -> Self {
+        Self { stdout: Output::default(), stderr: Output::default(), ..self.clone() }
+    }
+
     /// Whether files of its output may lie at the receiver: those that are to be fetched, and what a process that died
     /// in the middle has left.
     pub fn may_have_files(&self) -> bool {

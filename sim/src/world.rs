@@ -454,6 +454,7 @@ fn messages(plan: &Plan, names: &[NodeName], methods: &[MethodName], rng: &mut R
             parallel: message.parallel,
             rerun: message.rerun,
             seal: false,
+            reply: None,
         },
         created: Wall(0),
     };

@@ -389,6 +389,9 @@ impl Engine {
                 }
             }
             self.stats.committed(self.store.commits(), &writes, self.clock.elapsed().saturating_sub(started));
+            if self.store.take_due() {
+                self.stats.replies_due.notify_one();
+            }
         }
         // In a transaction of their own: no message depends on them.
         let noted = self.store.note(notes).map_err(|error| EngineError::Store(error.to_string().into()));

@@ -40,6 +40,8 @@ mod results;
 
 mod evidence;
 
+mod replies;
+
 mod view;
 
 mod supervise;

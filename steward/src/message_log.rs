@@ -28,6 +28,7 @@ use crate::audit::Audit;
 use crate::clock::rfc3339;
 use crate::intake::MessageInput;
 use crate::own_file;
+use crate::replies::Spec;
 
 /// The file that is written.
 const FILE: &str = "messages.jsonl";
@@ -80,6 +81,8 @@ struct AcceptedLine<'a> {
     rerun: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     seal: bool,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    reply: Option<Spec>,
     created_at: String,
 }
 
@@ -247,6 +250,7 @@ fn accepted(buffer: &mut Vec<u8>, message: &Message) -> io::Result<()> {
         parallel: options.parallel,
         rerun: options.rerun,
         seal: options.seal,
+        reply: options.reply.as_deref().and_then(Spec::read),
         created_at: rfc3339(message.created),
     };
     put(buffer, &line)
@@ -438,6 +442,7 @@ mod tests {
                 parallel: true,
                 rerun: false,
                 seal: true,
+                reply: Some(r#"{"replyMethod":"file","directory":"a","fileName":"b"}"#.into()),
             },
             created: Wall(1_700_000_000_000),
         }

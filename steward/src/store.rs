@@ -23,6 +23,7 @@ mod peers;
 mod progress;
 mod prune;
 pub(crate) mod reader;
+mod replies;
 mod schema;
 pub(crate) mod show;
 mod starts;
@@ -49,6 +50,7 @@ pub(crate) use self::identities::IdentityRow;
 pub(crate) use self::outbox::{Due, Found};
 pub(crate) use self::prune::{Pruned, Retention};
 pub(crate) use self::reader::Reader;
+pub(crate) use self::replies::{Due as DueReply, Mark, Progress as ReplyProgress, Step as ReplyStep};
 pub(crate) use self::show::Place;
 
 use crate::crash_points::{self, Point, reach};
@@ -64,6 +66,8 @@ use self::prune::Cleaner;
 pub(crate) enum Note {
     /// An error of a node.
     Error(ErrorRow),
+    /// How far it is with what is to be done with a result.
+    Reply(ReplyStep),
 }
 
 /// The connection that writes. Used by the engine's thread only.
@@ -75,6 +79,16 @@ pub(crate) struct Store {
     names: Names,
     lanes: OutLanes,
     cleaner: Cleaner,
+    replies: Replies,
+}
+
+/// What is known of results with which something is to be done, so that nobody looks for them where there are none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Replies {
+    /// Whether there may be one that has not become due.
+    any: bool,
+    /// Whether one has become due since somebody asked.
+    due: bool,
 }
 
 impl Store {
@@ -84,8 +98,11 @@ impl Store {
         let connection = schema::open_writer(dir, meta::new_epoch())?;
         let meta = meta::read(&connection)
             .map_err(|error| OpenError::Damaged { path: dir.join(schema::FILE), why: error.to_string() })?;
+        let any = replies::is_any_open(&connection)
+            .map_err(|error| OpenError::Damaged { path: dir.join(schema::FILE), why: error.to_string() })?;
         Ok(Self {
             dir: dir.to_owned(),
+            replies: Replies { any, due: any },
             connection,
             meta,
             names: Names::default(),
@@ -162,7 +179,7 @@ impl Store {
     fn transact(&mut self, writes: &[Write]) -> Result<u64, CommitError> {
         let batch = Batch::new(writes);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        write_outbox(&transaction, &mut self.names, &mut self.lanes, &batch.outbox)?;
+        write_outbox(&transaction, &mut self.names, &mut self.lanes, &mut self.replies, &batch.outbox)?;
         for row in batch.out_lanes.values() {
             self.lanes.put(&transaction, row)?;
         }
@@ -190,11 +207,25 @@ impl Store {
 
     /// Makes durable what no message depends on, in transactions of its own. Noting something twice changes nothing.
     pub(crate) fn note(&mut self, notes: Vec<Note>) -> Result<(), CommitError> {
-        let errors: Vec<ErrorRow> = notes.into_iter().map(|Note::Error(row)| row).collect();
+        let (mut errors, mut steps) = (Vec::new(), Vec::new());
+        for note in notes {
+            match note {
+                Note::Error(row) => errors.push(row),
+                Note::Reply(step) => steps.push(step),
+            }
+        }
+        if !steps.is_empty() {
+            replies::step(&mut self.connection, &steps).map_err(|error| self.explain(error))?;
+        }
         if !errors.is_empty() {
             errors::add(&mut self.connection, &errors).map_err(|error| self.explain(error))?;
         }
         Ok(())
+    }
+
+    /// Whether something that is to be done with a result has become due since this was asked last.
+    pub(crate) fn take_due(&mut self) -> bool {
+        std::mem::take(&mut self.replies.due)
     }
 
     /// Makes durable whose keys these are, in one transaction; an older certificate never replaces a newer one.
@@ -286,6 +317,7 @@ fn write_outbox(
     connection: &Connection,
     names: &mut Names,
     lanes: &mut OutLanes,
+    replies: &mut Replies,
     writes: &[&Write],
 ) -> Result<(), CommitError> {
     if writes.is_empty() {
@@ -301,12 +333,26 @@ fn write_outbox(
                 let lane = lanes.id(connection, &message.lane())?;
                 let sender = names.id(connection, message.from.as_str())?;
                 outbox::insert(&mut insert, message, *seq, lane, sender)?;
+                if let Some(spec) = &message.options.reply {
+                    replies::add(connection, connection.last_insert_rowid(), spec)?;
+                    replies.any = true;
+                }
             }
             Write::End { id, attempts, history, outcome } => {
                 let row = outbox::row_of(&mut row_of, *id)?;
                 if let Some(row) = row
                     && outbox::end(&mut end, row, outcome.state)?
                 {
+                    let reply = if replies.any { replies::ended(connection, row)? } else { None };
+                    replies.due |= reply.is_some();
+                    let bare;
+                    let outcome = match reply.is_some_and(|spec| spec.drops()) {
+                        true => {
+                            bare = outcome.without_output();
+                            &bare
+                        }
+                        false => &**outcome,
+                    };
                     progress::end(connection, &mut put, row, (*attempts, history), outcome)?;
                     if let Some(proof) = &outcome.proof {
                         evidence::put(connection, row, proof)?;

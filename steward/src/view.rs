@@ -54,9 +54,27 @@ pub(crate) struct MessageView {
     /// Whether all that travels for it is for its sender and its receiver alone to read.
     #[serde(default)]
     pub(crate) sealed: bool,
+    /// What is done with its result here, where its sender has said so; absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reply: Option<ReplyView>,
     /// Every transition with its time; absent in lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) history: Vec<MomentView>,
+}
+
+/// What its sender does with the result of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReplyView {
+    /// `file`, `fileAppend`, `none`, or a method.
+    pub(crate) method: String,
+    /// The file, from the node's directory on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    /// `waiting` for the end, `due`, `done`, or `given-up`.
+    pub(crate) state: String,
+    /// Why it is not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
 }
 
 /// A line of a message's time line.

@@ -43,6 +43,7 @@ fn view(state: &str) -> MessageView {
         stderr_bytes: 7,
         truncated: false,
         sealed: false,
+        reply: None,
         history: Vec::new(),
     }
 }

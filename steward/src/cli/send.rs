@@ -103,6 +103,16 @@ pub(super) struct Send {
     /// Encrypt it to the node that it is for, and have its result come back encrypted: the broker's operator can't read them
     #[arg(long)]
     seal: bool,
+    /// What becomes of its result here: console (kept and shown), file, fileAppend, none (not kept), or a method that takes
+    /// events, like TextLogging [default: console]
+    #[arg(long, value_name = "HOW")]
+    reply_method: Option<String>,
+    /// The folder of that file, below results/ in the node's directory [default: the name of the node that answers]
+    #[arg(long, value_name = "FOLDER")]
+    directory: Option<String>,
+    /// What that file is called [default: METHOD.out]
+    #[arg(long, value_name = "NAME")]
+    file_name: Option<String>,
     /// Don't wait for what becomes of it: print the ids and go
     #[arg(long)]
     detach: bool,
@@ -211,6 +221,9 @@ impl Send {
             parallel: self.parallel.then_some(true),
             rerun: self.rerun.then_some(true),
             seal: self.seal.then_some(true),
+            reply_method: self.reply_method.clone(),
+            directory: self.directory.clone(),
+            file_name: self.file_name.clone(),
         };
         Ok(nodes.into_iter().map(|node| MessageInput { to_node: node.to_string(), ..input.clone() }).collect())
     }

@@ -77,6 +77,11 @@ fn print(view: &MessageView, output: &mut Output) -> std::io::Result<()> {
     if let Some(reason) = &view.reason {
         field(output, "reason", reason)?;
     }
+    if let Some(reply) = &view.reply {
+        let file = reply.file.as_ref().map(|file| format!(" {file}")).unwrap_or_default();
+        let note = reply.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+        field(output, "reply", &format!("{}{file}, {}{note}", reply.method, reply.state))?;
+    }
     field(output, "attempts", &view.attempts.to_string())?;
     if let Some(next) = &view.next_attempt_at {
         field(output, "next try", &when::local(next))?;

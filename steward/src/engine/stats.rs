@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use protocol::Node;
 use protocol::step::Write;
+use tokio::sync::Notify;
 
 use crate::hello::Queues;
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub(crate) struct EngineStats {
     lanes: (AtomicU64, AtomicU64),
     /// Batches of effects that found their queue full and were dropped.
     pub(crate) effects_dropped: AtomicU64,
+    /// Told when something is to be done with the result of a message that has ended.
+    pub(crate) replies_due: Arc<Notify>,
     /// Outgoing messages that may be outstanding.
     outbox_max: u64,
     room: Mutex<Room>,
@@ -63,6 +66,7 @@ impl EngineStats {
             running: AtomicU64::new(0),
             lanes: Default::default(),
             effects_dropped: AtomicU64::new(0),
+            replies_due: Arc::default(),
             outbox_max: outbox_max.unwrap_or(u64::MAX),
             room: Mutex::default(),
         }

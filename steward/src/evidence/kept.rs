@@ -175,7 +175,7 @@ impl Kept {
     fn compare(&self, signed: &Outcome, here: &Outcome, id: MessageId) -> Result<Option<(Answer, String)>, KeptError> {
         for stream in Stream::ALL {
             let (name, said, kept) = (stream.as_str(), signed.stream(stream), here.stream(stream));
-            if said.is_bulk() && kept.len == 0 {
+            if said.len > 0 && kept.len == 0 {
                 let why = here.reason.as_deref().unwrap_or("it was not fetched");
                 return Ok(Some((Answer::OutputMissing, format!("its {name} is not here: {why}"))));
             }

@@ -43,6 +43,15 @@ pub(crate) fn next() -> MessageId {
     MessageId((stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xfff) << 64 | 0b10 << 62 | random)
 }
 
+/// The id of the message that follows from this one, always the same: as old, and other in what is random.
+pub(crate) fn following(id: MessageId) -> MessageId {
+    const RANDOM: u128 = (1 << 62) - 1;
+    let hash = blake3::derive_key("steward 2026-11 the message that passes a result on", &id.0.to_be_bytes());
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash[..16]);
+    MessageId(id.0 & !RANDOM | u128::from_be_bytes(half) & RANDOM)
+}
+
 /// What all ids of one file have in common. Stands in the file's name while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileId(MessageId);

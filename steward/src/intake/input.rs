@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::message::{Kind, Message, MessageId, Options};
+use protocol::message::{Body, Kind, Message, MessageId, Options};
 use protocol::name::{MethodName, NodeName};
 use protocol::time::Wall;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Defaults;
 use crate::clock;
+use crate::replies::spec::Given;
 
 /// The longest `data`, in bytes of its JSON: what a receiver takes.
 pub(crate) const DATA_BYTES_MAX: usize = crate::broker::wire::DATA_BYTES_MAX;
@@ -73,6 +74,15 @@ pub(crate) struct MessageInput {
     /// For its receiver alone to read, and what comes of it for its sender alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seal: Option<bool>,
+    /// What becomes of its result here: `console`, `file`, `fileAppend`, `none`, or a method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reply_method: Option<String>,
+    /// The folder of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<String>,
+    /// The file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file_name: Option<String>,
 }
 
 /// A point in time, or a distance from now.
@@ -85,7 +95,7 @@ pub(crate) enum Deadline {
     At(String),
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 15] = [
     "toNode",
     "toNodes",
     "data",
@@ -98,6 +108,9 @@ const KEYS: [&str; 12] = [
     "parallel",
     "rerun",
     "seal",
+    "replyMethod",
+    "directory",
+    "fileName",
 ];
 
 impl<'de> Deserialize<'de> for MessageInput {
@@ -138,6 +151,9 @@ impl<'de> Visitor<'de> for InputVisitor {
                 "parallel" => input.parallel = value(&mut map, &key)?,
                 "rerun" => input.rerun = value(&mut map, &key)?,
                 "seal" => input.seal = value(&mut map, &key)?,
+                "replyMethod" => input.reply_method = value(&mut map, &key)?,
+                "directory" => input.directory = value(&mut map, &key)?,
+                "fileName" => input.file_name = value(&mut map, &key)?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -213,6 +229,8 @@ impl MessageInput {
         for to in &nodes {
             may_go(to, kind, seal, defaults)?;
         }
+        let replies: Vec<Option<Body>> =
+            nodes.iter().map(|to| self.reply(kind, to, &method)).collect::<Result<_, _>>()?;
         let created = clock::wall();
         let options = Options {
             timeout: timeout(self.timeout)?.unwrap_or(defaults.timeout),
@@ -222,6 +240,7 @@ impl MessageInput {
             parallel: self.parallel.unwrap_or(false),
             rerun: self.rerun.unwrap_or(false),
             seal,
+            reply: None,
         };
         let body: Arc<str> = body(&self.data)?.into();
         let message = |(index, to): (usize, NodeName)| Message {
@@ -231,11 +250,23 @@ impl MessageInput {
             method: method.clone(),
             body: Arc::clone(&body),
             // What the node is told for all goes before what a message says, so that no message leaves it open by mistake.
-            options: Options { seal: seal || defaults.seal.covers(&to), ..options.clone() },
+            options: Options {
+                seal: seal || defaults.seal.covers(&to),
+                reply: replies.get(index).cloned().flatten(),
+                ..options.clone()
+            },
             to,
             created,
         };
         Ok(nodes.into_iter().enumerate().map(message).collect())
+    }
+
+    /// What becomes of its result here, as it is stored.
+    fn reply(&self, kind: Kind, to: &NodeName, method: &MethodName) -> Result<Option<Body>, String> {
+        let Self { reply_method, directory, file_name, .. } = self;
+        let (reply_method, directory, file_name) = (reply_method.clone(), directory.clone(), file_name.clone());
+        let spec = Given { reply_method, directory, file_name }.check(kind, to, method)?;
+        Ok(spec.map(|spec| spec.text()).transpose()?.map(Into::into))
     }
 
     /// The names of those who are to have it, as they are written.

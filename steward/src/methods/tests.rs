@@ -34,6 +34,16 @@ fn lines_are_kept_as_they_are_and_never_run_together() {
     assert_eq!(lines(&["a", "b\n", "", "c\r\n", "d\n\n", "\te "]), "a\nb\n\nc\r\nd\n\n\te \n");
 }
 
+fn text_of(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What a file tells operators.
+fn operators(source: &str) -> String {
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+    lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
+}
+
 fn source(name: &str) -> String {
     // ShellCommand lies in shell_command.rs.
     let mut file = String::new();
@@ -44,13 +54,11 @@ fn source(name: &str) -> String {
         file.push(character.to_ascii_lowercase());
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/methods").join(format!("{file}.rs"));
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    text_of(&path)
 }
 
 fn documentation(name: &str) -> String {
-    let lines = source(name);
-    let lines = lines.lines().map_while(|line| line.strip_prefix("//!"));
-    lines.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect()
+    operators(&source(name))
 }
 
 fn page() -> String {
@@ -68,6 +76,8 @@ fn page() -> String {
         page +=
             &format!("\n## {}\n{}\n*Sent as: {sent_as}; {after_crash}.*\n", entry.name(), documentation(entry.name()));
     }
+    let results = text_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/replies/spec.rs"));
+    page += &format!("\n## Where results go\n{}", operators(&results));
     page
 }
 
@@ -84,21 +94,37 @@ fn the_page_of_the_methods_is_up_to_date() {
     );
 }
 
+/// The messages in a text.
+fn examples(text: &str) -> Vec<serde_json::Value> {
+    let texts = text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    texts.flat_map(|text| serde_json::from_str::<Vec<serde_json::Value>>(text).unwrap()).collect()
+}
+
+#[test]
+fn the_example_of_where_results_go_is_accepted_as_it_stands() {
+    let text = text_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/replies/spec.rs"));
+    let examples = examples(&operators(&text));
+    assert_eq!(examples.len(), 3);
+    for example in examples {
+        let input: crate::intake::MessageInput = serde_json::from_value(example).unwrap();
+        check(&input.method, &input.data).unwrap();
+        let defaults = crate::intake::Defaults::new(protocol::name::NodeName::new("central").unwrap());
+        let messages = input.check(&defaults, |_| protocol::message::MessageId(1)).unwrap();
+        assert!(messages[0].options.reply.is_some());
+    }
+}
+
 #[test]
 fn every_example_is_accepted_by_its_method() {
     for name in known() {
         let text = documentation(name);
-        let examples: Vec<&str> =
-            text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        let examples = examples(&text);
         assert!(!examples.is_empty(), "{name} has no example");
-        for example in examples {
-            let messages: Vec<serde_json::Value> = serde_json::from_str(example).unwrap();
-            for message in messages {
-                assert_eq!(message["method"], name);
-                check(name, &data(&message["data"].to_string()).unwrap()).unwrap();
-                let kind = Kind::parse(message["commandOrEvent"].as_str().unwrap()).unwrap();
-                assert!(kind.is_command() || takes_events(name) == Some(true), "{name} takes no events");
-            }
+        for message in examples {
+            assert_eq!(message["method"], name);
+            check(name, &data(&message["data"].to_string()).unwrap()).unwrap();
+            let kind = Kind::parse(message["commandOrEvent"].as_str().unwrap()).unwrap();
+            assert!(kind.is_command() || takes_events(name) == Some(true), "{name} takes no events");
         }
     }
 }

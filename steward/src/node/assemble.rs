@@ -38,6 +38,7 @@ use crate::message_log::MessageLog;
 use crate::methods::{self, Runner};
 use crate::metrics::{self, Sample};
 use crate::processes::Processes;
+use crate::replies::Keeper;
 use crate::results::{self, Results};
 use crate::security::rules::Rules;
 use crate::security::trust::Trust;
@@ -145,7 +146,7 @@ pub(super) async fn assemble(
         Parts { engine, engine_ended, broker, renewal, runner, supervisor, troubles, rules, audit, intake_end, lock };
     let intake = open_doors(config, &parts, may, clock);
     doors_for_tools(config, &parts, &stats);
-    keep_reporting(config, &parts, intake)?;
+    keep_giving(config, &parts, &stats, intake)?;
     Ok((parts, name_check))
 }
 
@@ -170,8 +171,9 @@ fn keep_talking(
     supervisor.keep(spec, move |end| hellos(interval, to_broker.clone(), tasks.clone(), end));
 }
 
-/// Runs what tells the central error log of what goes wrong here.
-fn keep_reporting(config: &Config, parts: &Parts, intake: Intake) -> anyhow::Result<()> {
+/// Runs what gives messages of the node itself: results to other methods, and what goes wrong here to the central error log.
+fn keep_giving(config: &Config, parts: &Parts, stats: &EngineStats, intake: Intake) -> anyhow::Result<()> {
+    keep_replies(config, parts, &intake, stats)?;
     let to = if config.node.is_error_logger { &config.node.name } else { &config.node.central };
     let reporter = trouble::Reporter::new(intake, parts.engine.clone(), parts.troubles.clone(), to.clone())?;
     let reports = Spec::new("error reports").stops(Stops::Never("nobody would hear of what goes wrong"));
@@ -223,6 +225,15 @@ fn open_doors(config: &Config, parts: &Parts, (may_command, may_seal): (bool, bo
     parts.supervisor.keep(spec, move |end| api.clone().run(end));
     super::membership::hand_out_rules(&config.node.dir, &parts.supervisor, &intake);
     intake
+}
+
+/// Runs what brings results to where their messages say.
+fn keep_replies(config: &Config, parts: &Parts, intake: &Intake, stats: &EngineStats) -> anyhow::Result<()> {
+    let due = stats.replies_due.clone();
+    let keeper = Keeper::new(&config.node.dir, parts.engine.clone(), intake.clone(), due)?;
+    let spec = Spec::new("replies").stops(Stops::Never("results would not come to where they belong"));
+    parts.supervisor.keep(spec, move |end| keeper.clone().run(end));
+    Ok(())
 }
 
 /// Starts metrics and profiles.

@@ -119,6 +119,8 @@ pub(super) fn options(row: &Row<'_>, at: usize) -> rusqlite::Result<Options> {
         parallel: flags & PARALLEL != 0,
         rerun: flags & RERUN != 0,
         seal: is_sealed(flags),
+        // It lies in a table of its own, and nobody who reads messages here needs it.
+        reply: None,
     })
 }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::columns::{OPEN, id, maybe_wall, wall};
 use super::error::CommitError;
-use super::{errors, evidence, meta};
+use super::{errors, evidence, meta, replies};
 
 /// Messages that one step looks at and removes at most.
 const STEP_MESSAGES: usize = 500;
@@ -116,7 +116,9 @@ fn ended(connection: &Connection, after: i64) -> rusqlite::Result<Vec<Ended>> {
         "SELECT p.row, o.id, o.created, p.finished,
              (p.out_len IS NOT NULL AND p.out_text IS NULL) OR (p.err_len IS NOT NULL AND p.err_text IS NULL)
          FROM progress p CROSS JOIN outbox o ON o.row = p.row
-         WHERE p.row > ?1 AND p.state > {OPEN} ORDER BY p.row LIMIT {STEP_MESSAGES}"
+         WHERE p.row > ?1 AND p.state > {OPEN} AND p.row NOT IN (SELECT row FROM replies WHERE state = {})
+         ORDER BY p.row LIMIT {STEP_MESSAGES}",
+        replies::DUE
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map([after], |row| {
@@ -140,6 +142,7 @@ fn remove(connection: &mut Connection, going: &[&Ended]) -> Result<(), CommitErr
             outbox.execute([message.row])?;
             progress.execute([message.row])?;
             evidence::remove(&transaction, message.row)?;
+            replies::remove(&transaction, message.row)?;
         }
     }
     meta::count(&transaction, 0)?;

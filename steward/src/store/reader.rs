@@ -17,6 +17,7 @@ use super::error::{OpenError, ReadError};
 use super::errors::{self, ErrorFilter};
 use super::evidence::Kept;
 use super::names::Interned;
+use super::replies::{self, Due};
 use super::show::StoredOutput;
 use super::{evidence, identities, inbox, list, out_lanes, outbox, peers, schema, show};
 use crate::blobs::{Blobs, Owner};
@@ -81,6 +82,16 @@ impl Reader {
     /// An output of a message that has ended; none if it has not, or is not known here.
     pub(crate) fn output(&self, id: MessageId, stream: Stream) -> Result<Option<StoredOutput>, ReadError> {
         self.read(|connection| show::output(connection, &self.blobs, id, stream))
+    }
+
+    /// What was about to be appended to a file when somebody wrote that down last.
+    pub(crate) fn replies_marked(&self) -> Result<Vec<Due>, ReadError> {
+        self.read(replies::marked)
+    }
+
+    /// At most `limit` results with which something is to be done, behind this row.
+    pub(crate) fn replies_due(&self, after: i64, limit: usize) -> Result<Vec<Due>, ReadError> {
+        self.read(|connection| replies::due(connection, after, limit))
     }
 
     /// The newest errors of nodes that match, as they came in.

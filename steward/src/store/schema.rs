@@ -189,6 +189,17 @@ const MIGRATIONS: &[&str] = &[
     );
     CREATE INDEX evidence_signer ON evidence (signer);
 ",
+    "
+    CREATE TABLE replies (
+        row INTEGER PRIMARY KEY,
+        spec TEXT NOT NULL,
+        state INTEGER NOT NULL,
+        note TEXT,
+        inode INTEGER,
+        len INTEGER
+    );
+    CREATE INDEX replies_open ON replies (state, row) WHERE state < 3;
+",
 ];
 
 /// Opens the file in `dir` for writing; makes it where there is none, and brings an older one up to date.

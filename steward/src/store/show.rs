@@ -13,8 +13,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::columns::{OPEN, bad, final_state, id, id_bytes, is_sealed, kind, outcome, state, wall};
 use super::error::ReadError;
-use super::inbox;
 use super::progress::history;
+use super::{inbox, replies};
 use crate::blobs::{Blobs, Owner};
 use crate::clock::rfc3339;
 use crate::own_file;
@@ -79,7 +79,8 @@ pub(super) fn show(connection: &Connection, blobs: &Blobs, id: MessageId) -> Res
         }
         Ok(view)
     });
-    if let Some(view) = found.optional()? {
+    if let Some(mut view) = found.optional()? {
+        view.reply = replies::view(connection, id)?;
         return Ok(Some(view));
     }
     let Some(row) = in_row(connection, id)? else { return Ok(None) };
@@ -218,6 +219,7 @@ fn blank(created: Wall) -> MessageView {
         stderr_bytes: 0,
         truncated: false,
         sealed: false,
+        reply: None,
         history: Vec::new(),
     }
 }

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 mod errors;
 mod evidence;
 mod identities;
+mod replies;
 mod views;
 
 use super::*;
@@ -113,6 +114,7 @@ fn options() -> impl Strategy<Value = Options> {
         parallel,
         rerun,
         seal,
+        reply: None,
     })
 }
 

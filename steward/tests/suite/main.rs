@@ -31,6 +31,7 @@ mod observability;
 mod output;
 #[cfg(target_arch = "x86_64")]
 mod power_cuts;
+mod replies;
 mod restart;
 mod rotation;
 mod rules;

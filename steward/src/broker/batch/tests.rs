@@ -34,6 +34,7 @@ fn publish(lane: &Lane, seq: u64, floor: u64, bytes: usize) -> Effect {
         parallel: false,
         rerun: false,
         seal: false,
+        reply: None,
     };
     // Text that no compression makes much smaller.
     let noise: String = blake3::Hasher::new()

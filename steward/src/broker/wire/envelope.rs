@@ -109,7 +109,7 @@ pub(crate) fn encode_item(item: &Item, into: &mut Vec<u8>) -> Result<(), WireErr
         return Err(WireError::Value("data is no array of strings"));
     }
     // Whether it is sealed is said by the box around all of them.
-    let Options { timeout, retries, method_timeout, deadline, parallel, rerun, seal: _ } = item.options;
+    let Options { timeout, retries, method_timeout, deadline, parallel, rerun, seal: _, reply: _ } = item.options;
     let item = ItemText {
         id: item.id,
         seq: item.seq.0,
@@ -202,6 +202,7 @@ fn item(item: ItemText<'_>) -> Result<Item, WireError> {
             parallel: item.parallel,
             rerun: item.rerun,
             seal: false,
+            reply: None,
         },
         created: Wall(number("createdMs", item.created_ms, WALL_MS_MAX)?),
     })

@@ -53,6 +53,7 @@ fn options() -> impl Strategy<Value = Options> {
             parallel,
             rerun,
             seal: false,
+            reply: None,
         },
     )
 }

@@ -94,11 +94,11 @@ fn a_store_without_errors_gets_room_for_them_and_keeps_what_it_has() {
     let (epoch, commits) = (store.epoch(), store.commits());
     store
         .connection
-        .execute_batch("DROP TABLE errors; DROP TABLE starts; DROP TABLE identities; DROP TABLE evidence; DROP TABLE signers; PRAGMA user_version = 1")
+        .execute_batch("DROP TABLE errors; DROP TABLE starts; DROP TABLE identities; DROP TABLE evidence; DROP TABLE signers; DROP TABLE replies; PRAGMA user_version = 1")
         .unwrap();
     drop(store);
     let error_of_reader = Reader::open(folder.path()).unwrap_err();
-    assert!(matches!(error_of_reader, OpenError::Older { found: 1, known: 5, .. }), "{error_of_reader}");
+    assert!(matches!(error_of_reader, OpenError::Older { found: 1, known: 6, .. }), "{error_of_reader}");
     let mut store = Store::open(folder.path()).unwrap();
     assert_eq!((store.epoch(), store.commits()), (epoch, commits));
     note(&mut store, &[error(1, 0, "ship1", 1)]);

@@ -107,7 +107,10 @@ impl Rig {
             match input {
                 Some(Input::Event(Event::Finished(ends))) => break ends,
                 Some(Input::Note(rows, reply)) => {
-                    self.noted.extend(rows.into_iter().map(|Note::Error(row)| row));
+                    self.noted.extend(rows.into_iter().filter_map(|note| match note {
+                        Note::Error(row) => Some(row),
+                        Note::Reply(_) => None,
+                    }));
                     reply.send(Ok(())).unwrap();
                 }
                 other => panic!("{other:?}"),
