@@ -1,12 +1,13 @@
 //! Where results go (`replyMethod`): each once, whole, below the node's own folder, whatever is killed meanwhile.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Fleet, Node, SOON, eventually, shell, until, with};
+use crate::harness::{DiskKind, Fleet, Node, SOON, eventually, shell, skipped, until, with};
 
 /// A command whose result goes there.
 fn replying(script: &str, reply: &str, directory: Option<&str>, file: Option<&str>) -> Value {
@@ -202,4 +203,47 @@ fn what_stands_in_the_way_holds_up_that_result_only_and_no_link_is_followed() {
         ("away\n".into(), "link\n".into())
     );
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+/// The disk has room for what came back, and not for it once more.
+#[test]
+fn a_full_disk_keeps_the_result_and_writes_it_when_there_is_room() {
+    let fleet = Fleet::new();
+    let mut central = fleet.absent("central", &[]);
+    if let Err(why) = central.put_on_disk(DiskKind::Memory, 48) {
+        return skipped("replies::a_full_disk_keeps_the_result_and_writes_it_when_there_is_room", &why);
+    }
+    central.start();
+    let (_ship1, gate) = (fleet.node("ship1"), fleet.file("gate"));
+    fs::create_dir_all(central.dir().join("results/ship1")).unwrap();
+    fs::write(central.dir().join("results/ship1/log"), "before\n").unwrap();
+    let script = format!("{}; head -c 7000000 /dev/zero | tr '\\0' x", gate.awaited());
+    let ids = ["file", "fileAppend"].map(|reply| {
+        let file = if reply == "file" { "whole" } else { "log" };
+        central.send(&with(replying(&script, reply, None, Some(file)), json!({ "parallel": true })))
+    });
+    for id in &ids {
+        central.awaits(id, "running");
+    }
+    let filler = fs::File::create(central.dir().join("filler")).unwrap();
+    while rustix::fs::fstatvfs(&filler).is_ok_and(|is| is.f_bavail * is.f_frsize > 18 << 20) {
+        (&filler).write_all(&[0; 65536]).unwrap();
+    }
+    gate.create();
+    for id in &ids {
+        central.ended(id);
+        eventually("it says that the disk is full", || {
+            let reply = central.show(id)["reply"].clone();
+            (reply["state"] == "due" && reply["note"].is_string()).then_some(())
+        });
+    }
+    assert_eq!(central.read("results/ship1/log"), "before\n", "nothing half is left");
+    assert!(!central.dir().join("results/ship1/whole").exists());
+    drop(filler);
+    fs::remove_file(central.dir().join("filler")).unwrap();
+    for id in &ids {
+        assert_eq!(replied(&central, id, "done")["stdoutBytes"], 7_000_000);
+    }
+    assert_eq!(central.read("results/ship1/log").len(), 7 + 7_000_001);
+    assert_eq!(central.read("results/ship1/whole").len(), 7_000_000);
 }
