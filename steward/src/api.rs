@@ -6,6 +6,7 @@
 //! | `GET /v1/messages?node&state&since&limit` | messages, newest first |
 //! | `GET /v1/messages/{id}` | a message with its history and the beginning of its output |
 //! | `GET /v1/messages/{id}/stdout`, `…/stderr` | the output as it is; 409 while it is not here |
+//! | `GET /v1/messages/{id}/output?follow&stream&run&stdout&stderr&tail` | what it has written so far as JSON lines, and with `follow=true` what it writes until it has ended. The last line has a `state`. `run`, `stdout` and `stderr` say what is known already: go on there; `tail`: begin with so many lines |
 //! | `GET /v1/messages/{id}/events` | the message as a JSON line, now and after each change, until it has ended |
 //! | `POST /v1/messages/{id}/cancel` | the message, taken back |
 //! | `GET /v1/nodes` | what is known of other nodes |
@@ -27,6 +28,7 @@
 pub(crate) mod client;
 mod errors;
 mod keys;
+mod live;
 mod messages;
 mod port;
 pub(crate) mod processes;
@@ -55,6 +57,7 @@ use crate::engine::{EngineError, EngineHandle, Input};
 use crate::enrol::renewal::Renewal;
 use crate::intake::{Fault, Intake, IntakeError};
 use crate::processes::Processes;
+use crate::results::Audience;
 use crate::security::rules::Rules;
 use crate::supervise::{ControlError, Supervisor};
 use crate::view::{MessageView, NodeView};
@@ -129,6 +132,8 @@ pub(crate) struct Api {
     pub(crate) rules: Rules,
     /// How its keys are renewed; none without an identity.
     pub(crate) renewal: Option<Renewal>,
+    /// Who looks on while messages run.
+    pub(crate) audience: Audience,
     /// The node's directory.
     pub(crate) dir: PathBuf,
     /// What the node is at this moment.
@@ -146,6 +151,7 @@ struct Inner {
     link: LinkBoard,
     rules: Rules,
     renewal: Option<Renewal>,
+    audience: Audience,
     dir: PathBuf,
     blobs: Blobs,
     info: Arc<dyn Fn() -> InfoView + Send + Sync>,
@@ -186,11 +192,24 @@ impl Api {
 
     /// What the handlers of one server share.
     fn shared(self) -> Shared {
-        let Self { intake, engine, supervisor, link, rules, renewal, dir, info } = self;
+        let Self { intake, engine, supervisor, link, rules, renewal, audience, dir, info } = self;
         let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
         let processes =
             Processes::new(engine.clone(), supervisor.clone(), link.clone(), rules.clone(), renewal.clone(), &dir);
-        Arc::new(Inner { intake, engine, supervisor, processes, link, rules, renewal, dir, blobs, info, bodies_kib })
+        Arc::new(Inner {
+            intake,
+            engine,
+            supervisor,
+            processes,
+            link,
+            rules,
+            renewal,
+            audience,
+            dir,
+            blobs,
+            info,
+            bodies_kib,
+        })
     }
 
     fn router(self) -> Router {

@@ -1,6 +1,7 @@
 //! Big outputs, in the folder `blobs` of the node's directory. On the sender `out-<message id>.stdout` is an output that
 //! was fetched; on the receiver `in-<ticket>.stdout` is one that waits until its sender has it. `.part` is added while it
-//! grows.
+//! grows. On the sender `out-<message id>.stdout.live-<run>` is one that is followed while its message runs; what is there when
+//! the message ends is the beginning of what is fetched.
 //!
 //! The rule: a file is whole and synced, and so is the folder, before the row of the store that names it is written. What
 //! no row names is a leftover, and goes at the start. All calls block; they belong on a thread that may.
@@ -22,6 +23,9 @@ const FOLDER: &str = "blobs";
 
 /// What is added to the name of a file that is not whole.
 const PART: &str = ".part";
+
+/// What is added, with the number of the run, to the name of an output that is followed.
+const LIVE: &str = ".live-";
 
 /// Bytes that are read at once to work out a hash.
 const HASH_BYTES: usize = 256 * 1024;
@@ -97,6 +101,16 @@ impl Blobs {
         place.open(&place.whole, OpenOptions::new().read(true))
     }
 
+    /// A piece of an output of the inbox that is being written, from `offset` up to `end`, which must be there.
+    pub(crate) fn read_part(&self, ticket: Ticket, stream: Stream, offset: u64, end: u64) -> io::Result<Vec<u8>> {
+        let place = self.place(Owner::In(ticket), stream)?;
+        let mut file = place.open(&place.part, OpenOptions::new().read(true))?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(end.saturating_sub(offset)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// A piece of a whole output: at most `len` bytes from `offset` on, fewer at its end. `NotFound` if there is none.
     pub(crate) fn read(&self, owner: Owner, stream: Stream, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut file = self.open_whole(owner, stream)?;
@@ -106,6 +120,66 @@ impl Blobs {
         let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
         file.take(len).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Begins or goes on with an output that is followed while this run writes it.
+    pub(crate) fn live(&self, id: MessageId, stream: Stream, run: u64) -> io::Result<Fetching> {
+        let mut place = self.place(Owner::Out(id), stream)?;
+        place.part = live(&place.whole, run);
+        let file = place.open(&place.part, OpenOptions::new().read(true).append(true).create(true).mode(0o600))?;
+        let have = file.metadata()?.len();
+        Ok(Fetching { place, file, have, whole: false })
+    }
+
+    /// An output that is followed, as far as it is here. `NotFound` if there is none of this run.
+    pub(crate) fn open_live(&self, id: MessageId, stream: Stream, run: u64) -> io::Result<File> {
+        let place = self.place(Owner::Out(id), stream)?;
+        place.open(&live(&place.whole, run), OpenOptions::new().read(true))
+    }
+
+    /// Has what was followed of an output be the beginning of what is fetched, where that is no longer than `len` bytes
+    /// and nothing was fetched so far. What can't be that goes.
+    pub(crate) fn adopt(&self, id: MessageId, stream: Stream, len: u64) -> io::Result<()> {
+        let place = self.place(Owner::Out(id), stream)?;
+        let of_it = self.lives()?.into_iter().filter(|(of, _, which)| (*of, *which) == (id, stream));
+        let mut runs: Vec<u64> = of_it.map(|(_, run, _)| run).collect();
+        let newest = runs.pop();
+        let is_begun = [&place.whole, &place.part].iter().any(|name| place.path(name).exists());
+        for run in runs {
+            fs::remove_file(place.path(&live(&place.whole, run)))?;
+        }
+        let Some(newest) = newest.map(|run| place.path(&live(&place.whole, run))) else { return Ok(()) };
+        if is_begun || fs::metadata(&newest)?.len() > len {
+            return fs::remove_file(newest);
+        }
+        fs::rename(newest, place.path(&place.part))
+    }
+
+    /// Outputs that are followed, or were: message, run and stream, in this order.
+    pub(crate) fn lives(&self) -> io::Result<Vec<(MessageId, u64, Stream)>> {
+        let folder = Folder::open(&self.dir)?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder.path())? {
+            if let Some((name, run)) = entry?.file_name().to_str().and_then(|name| name.split_once(LIVE))
+                && let (Some((Owner::Out(id), stream)), Ok(run)) = (whose(name), run.parse())
+            {
+                found.push((id, run, stream));
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Removes what was followed of a message, but that of one run. None is fine.
+    pub(crate) fn remove_live(&self, id: MessageId, but: Option<u64>) -> io::Result<()> {
+        for (_, run, stream) in self.lives()?.into_iter().filter(|(of, run, _)| *of == id && Some(*run) != but) {
+            let place = self.place(Owner::Out(id), stream)?;
+            match fs::remove_file(place.path(&live(&place.whole, run))) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Removes both outputs of a message, whole or not. None is fine.
@@ -151,6 +225,11 @@ fn whole(owner: Owner, stream: Stream) -> String {
     }
 }
 
+/// What an output of one run is called while it is followed.
+fn live(whole: &str, run: u64) -> String {
+    format!("{whole}{LIVE}{run}")
+}
+
 /// Where an output lies, and what it is called: the folder is held, so that it stays the same one until the output is
 /// whole.
 #[derive(Debug)]
@@ -182,13 +261,22 @@ impl Place {
 
 /// Whom a file with this name belongs to.
 fn owner(name: &str) -> Option<Owner> {
-    let name = name.strip_suffix(PART).unwrap_or(name);
+    let name = match name.split_once(LIVE) {
+        Some((name, run)) => run.parse::<u64>().ok().map(|_| name)?,
+        None => name.strip_suffix(PART).unwrap_or(name),
+    };
+    whose(name).map(|(owner, _)| owner)
+}
+
+/// Whose output a whole one with this name is, and which.
+fn whose(name: &str) -> Option<(Owner, Stream)> {
     let (name, stream) = name.split_once('.')?;
-    Stream::ALL.iter().find(|known| known.as_str() == stream)?;
-    if let Some(id) = name.strip_prefix("out-") {
-        return id.parse().ok().map(Owner::Out);
-    }
-    name.strip_prefix("in-")?.parse().ok().map(|ticket| Owner::In(Ticket(ticket)))
+    let stream = Stream::ALL.into_iter().find(|known| known.as_str() == stream)?;
+    let owner = match name.strip_prefix("out-") {
+        Some(id) => Owner::Out(id.parse().ok()?),
+        None => Owner::In(Ticket(name.strip_prefix("in-")?.parse().ok()?)),
+    };
+    Some((owner, stream))
 }
 
 /// An output that a method is writing. It goes when it is dropped before it is finished.
@@ -212,6 +300,11 @@ impl Writing {
         self.hash.update(bytes);
         self.len += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Bytes that are in it.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
     }
 
     /// Makes it durable under its name, and says how long it is and its BLAKE3 hash. An empty one is removed: nobody would ask for
@@ -351,6 +444,40 @@ mod tests {
         assert!(again.seal(blake3::hash(b"abcde").as_bytes()).unwrap());
         assert!(!again.seal(blake3::hash(b"abcdef").as_bytes()).unwrap());
         assert_eq!(blobs.fetch(ID, Stream::Stdout).unwrap().have(), 0);
+    }
+
+    #[test]
+    fn what_was_followed_is_the_beginning_of_what_is_fetched_unless_that_can_not_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let begin = |run, bytes: &[u8]| blobs.live(ID, Stream::Stdout, run).unwrap().append(0, bytes).unwrap();
+        let names = || {
+            let names =
+                fs::read_dir(blobs.dir()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.collect::<Vec<_>>()
+        };
+        begin(5, b"old");
+        begin(7, b"abc");
+        assert_eq!(blobs.live(ID, Stream::Stdout, 7).unwrap().have(), 3);
+        assert_eq!(blobs.lives().unwrap(), [(ID, 5, Stream::Stdout), (ID, 7, Stream::Stdout)]);
+        blobs.adopt(ID, Stream::Stderr, 9).unwrap();
+        blobs.adopt(ID, Stream::Stdout, 5).unwrap();
+        let mut fetching = blobs.fetch(ID, Stream::Stdout).unwrap();
+        assert_eq!((fetching.have(), names().len()), (3, 1));
+        fetching.append(3, b"de").unwrap();
+        assert!(fetching.seal(blake3::hash(b"abcde").as_bytes()).unwrap());
+        // Neither beside what is here, nor where it is more than there is.
+        for len in [5, 2] {
+            begin(8, b"abc");
+            blobs.adopt(ID, Stream::Stdout, len).unwrap();
+            assert_eq!(names().len(), usize::from(len == 5), "{:?}", names());
+            blobs.remove(Owner::Out(ID)).unwrap();
+        }
+        begin(8, b"a");
+        begin(9, b"b");
+        blobs.remove_live(ID, Some(9)).unwrap();
+        assert_eq!(names(), [format!("out-{ID}.stdout.live-9")]);
+        assert_eq!(blobs.remove_leftovers(&|owner| owner != Owner::Out(ID)).unwrap(), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(crate) mod access;
 mod arrived;
 mod aside;
 mod batch;
+mod bulk;
 mod counters;
 mod denied;
 mod ears;
@@ -48,6 +49,7 @@ use crate::security::trust::Trust;
 pub(crate) use access::Access;
 use access::KeyUsed;
 pub(crate) use aside::Aside;
+pub(crate) use bulk::Bulk;
 pub(crate) use counters::Counters;
 pub(crate) use denied::{Action, Denied};
 use echo::Echoes;
@@ -57,7 +59,6 @@ use prover::MessageOf;
 pub(crate) use publish::Sent;
 pub(crate) use state::{LinkBoard, LinkState};
 pub(crate) use window::Window;
-use wire::chunk::Chunk;
 use wire::namesake::Who;
 
 /// How long one call of the client may take. It only has to reach a queue.
@@ -112,31 +113,6 @@ pub(crate) struct Wiring {
     pub(crate) bulk: mpsc::Sender<Bulk>,
     /// Where it is written how the link is.
     pub(crate) board: LinkBoard,
-}
-
-/// What the results task gets from the wire.
-#[derive(Debug)]
-pub(crate) enum Bulk {
-    /// A sender wants a piece of an output.
-    Ask {
-        /// The sender.
-        from: NodeName,
-        /// Our number for its message.
-        ticket: protocol::event::Ticket,
-        /// Which stream.
-        stream: protocol::outcome::Stream,
-        /// From this byte on.
-        offset: u64,
-        /// At most so many bytes.
-        len: u64,
-    },
-    /// A piece has arrived.
-    Chunk {
-        /// The receiver that has the output.
-        from: NodeName,
-        /// The piece.
-        chunk: Chunk,
-    },
 }
 
 /// Why there can be no broker at all.
@@ -282,30 +258,6 @@ impl Broker {
         let (gone, answer) = oneshot::channel();
         let leave = async { self.0.finish.send(gone).await.is_ok() && answer.await.is_ok() };
         tokio::time::timeout(limit, leave).await.unwrap_or(false)
-    }
-
-    /// Publishes a piece of an output, once the link has room for it.
-    pub(crate) async fn send_chunk(
-        &self,
-        to: &NodeName,
-        seal: bool,
-        chunk: &Chunk,
-        packer: &mut wire::pack::Packer,
-        window: &mut Window,
-    ) -> Sent {
-        let (body, headers) = wire::chunk::encode(chunk, packer);
-        let subject = wire::subject::data(to, &self.0.config.identity.name);
-        let (headers, to) = (Some(headers), Some(to.clone()));
-        let outgoing =
-            batch::Outgoing { subject, reply: None, headers, body, introduces: false, to, seal, attests: None };
-        self.send(outgoing, window).await
-    }
-
-    /// The longest piece of an output that may go in one publish now, in bytes.
-    pub(crate) fn chunk_bytes_max(&self, window: &Window) -> usize {
-        let payload_max = self.client().map_or(0, |client| client.max_payload());
-        let payload_max = payload_max.saturating_sub(self.trust().overhead_bytes(false));
-        wire::CHUNK_BYTES_MAX.min(payload_max.saturating_sub(1024)).min(window.publish_bytes()).max(1024)
     }
 
     fn me(&self) -> &NodeName {

@@ -20,6 +20,8 @@ mod init;
 mod invite;
 mod join;
 mod listing;
+mod live;
+mod logs;
 mod man;
 mod messages;
 mod nodes;
@@ -64,6 +66,7 @@ const VERBS: &[Entry] = &[
     entry::<send::Send>(),
     entry::<messages::Messages>(),
     entry::<show::Show>(),
+    entry::<logs::Logs>(),
     entry::<cancel::Cancel>(),
     entry::<verify::Verify>(),
     entry::<export::Export>(),

@@ -15,13 +15,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::message::{Message, MessageId};
+use protocol::message::{Incarnation, Message, MessageId};
 use protocol::name::{Lane, NodeName};
 use protocol::step::{Effect, Report, Step, Write};
 use protocol::{Event, Node};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub(crate) use self::perform::Outputs;
+pub(crate) use self::queries::Filter;
 pub(crate) use self::stats::{EngineStats, little_room};
 use crate::blobs::{Blobs, Owner};
 use crate::clock::Clock;
@@ -78,23 +79,12 @@ pub(crate) enum Input {
     Waiting(Lane, oneshot::Sender<Result<u64, EngineError>>),
     /// Whose key this is. Durable before anything that comes after it is.
     Identity(IdentityRow),
+    /// Which process of a node we speak with, if we do.
+    Process(NodeName, oneshot::Sender<Result<Option<Incarnation>, EngineError>>),
     /// What is to be kept beside the messages. Answered once it is durable.
     Note(Vec<Note>, oneshot::Sender<Result<(), EngineError>>),
     /// Stop: answer what is here, commit, end the loop.
     Stop(oneshot::Sender<()>),
-}
-
-/// Which messages to list, newest first.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Filter {
-    /// Only to or from this node.
-    pub(crate) node: Option<String>,
-    /// Only in this state.
-    pub(crate) state: Option<String>,
-    /// Only accepted at or after this time, in milliseconds since the Unix epoch.
-    pub(crate) since_ms: Option<u64>,
-    /// At most so many.
-    pub(crate) limit: usize,
 }
 
 /// Why the engine could not do what it was asked.

@@ -2,7 +2,7 @@
 //! files' texts.
 //!
 //! In the order in which a message meets them: [`runner`] starts it, [`context`] lends its method what it may use,
-//! [`process`] and [`capture`] run a command and keep its output, [`as_user`] gives it the user that a rule names, [`job_guard`] ends commands whose node was killed,
+//! [`process`] and [`capture`] run a command and keep its output, [`live`] lets others look on, [`as_user`] gives it the user that a rule names, [`job_guard`] ends commands whose node was killed,
 //! [`append`] writes log files. Nothing here decides about delivery, and nothing here decides who may run what: that is
 //! `security::admission`, which is asked again before each run.
 
@@ -13,6 +13,7 @@ mod context;
 mod error_log;
 mod http_get;
 pub(crate) mod job_guard;
+pub(crate) mod live;
 mod op_keys_renew;
 mod op_process_list;
 mod op_process_start;

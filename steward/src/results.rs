@@ -1,10 +1,17 @@
 //! Outputs that are too large for a receipt: fetched from the receivers of our messages, and served to the senders of
 //! those that ran here. Bytes go between files and the broker and never through the engine, which is told offsets only.
 //!
-//! Two tasks: [`Results::receiving`] writes what arrives, [`Results::serving`] sends what others ask for. Neither knows
-//! when to ask or when to give up; the core does. What can't be written is logged, and the core's timers ask again.
+//! Of what has ended, [`Results::receiving`] writes what arrives, [`Results::serving`] sends what others ask for. Neither
+//! knows when to ask or when to give up; the core does. What can't be written is logged, and the core's timers ask again.
+//!
+//! Of what still runs, [`Results::feeding`] shows others what their messages write, and [`Results::following`] asks for what is
+//! followed from here ([`Audience`]). The core knows nothing of that: it is a look ahead at what the result will bring.
 
+mod audience;
+mod feeding;
 mod fetching;
+mod following;
+mod live_files;
 mod serving;
 
 use std::fmt;
@@ -16,14 +23,21 @@ use protocol::step::Effect;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::blobs::Blobs;
+use crate::broker::wire::live::Follow;
 use crate::broker::{Broker, Bulk};
 use crate::engine::EngineHandle;
+use crate::methods::live::LiveOutputs;
+use audience::Want;
+pub(crate) use audience::{Attached, Audience, Grown};
 
 /// Pieces and requests for pieces that wait for the results; more are dropped and asked for again.
 pub(crate) const BULK_MAX: usize = 256;
 
 /// Requests for pieces that wait to be served; more are dropped and repeated by their senders.
 const ASKS_MAX: usize = 256;
+
+/// Wishes to follow an output that wait; more are dropped and repeated.
+const WISHES_MAX: usize = 256;
 
 /// Whose message has this number here, and whether it is sealed: only that node may have its output. May block.
 pub(crate) type SenderOf = Arc<dyn Fn(Ticket) -> Option<(NodeName, bool)> + Send + Sync>;
@@ -42,9 +56,11 @@ pub(crate) struct Wiring {
     pub(crate) bulk: mpsc::Receiver<Bulk>,
     /// Who may have what.
     pub(crate) sender_of: SenderOf,
+    /// What is being written here.
+    pub(crate) live: LiveOutputs,
 }
 
-/// The handle that both tasks share.
+/// The handle that all tasks share.
 #[derive(Clone)]
 pub(crate) struct Results(Arc<Inner>);
 
@@ -57,11 +73,23 @@ struct Inner {
     inlet: Mutex<Inlet>,
     asks: mpsc::Sender<Ask>,
     asked: Mutex<mpsc::Receiver<Ask>>,
+    wishes: mpsc::Sender<Wish>,
+    wished: Mutex<mpsc::Receiver<Wish>>,
+    live: LiveOutputs,
+    audience: Audience,
 }
 
 struct Inlet {
     effects: mpsc::Receiver<Vec<Effect>>,
     bulk: mpsc::Receiver<Bulk>,
+    wanted: mpsc::Receiver<Want>,
+}
+
+/// A wish to see an output while it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wish {
+    from: NodeName,
+    follow: Follow,
 }
 
 /// A request for a piece of an output.
@@ -81,12 +109,21 @@ impl fmt::Debug for Results {
 }
 
 impl Results {
-    /// Results that do nothing until their two tasks run.
+    /// Results that do nothing until their tasks run.
     pub(crate) fn new(wiring: Wiring) -> Self {
-        let Wiring { engine, broker, blobs, effects, bulk, sender_of } = wiring;
+        let Wiring { engine, broker, blobs, effects, bulk, sender_of, live } = wiring;
         let (asks, asked) = mpsc::channel(ASKS_MAX);
-        let inlet = Mutex::new(Inlet { effects, bulk });
-        Self(Arc::new(Inner { engine, broker, blobs, sender_of, inlet, asks, asked: Mutex::new(asked) }))
+        let (wishes, wished) = mpsc::channel(WISHES_MAX);
+        let (audience, wanted) = Audience::new();
+        let inlet = Mutex::new(Inlet { effects, bulk, wanted });
+        let (asked, wished) = (Mutex::new(asked), Mutex::new(wished));
+        let inner = Inner { engine, broker, blobs, sender_of, inlet, asks, asked, wishes, wished, live, audience };
+        Self(Arc::new(inner))
+    }
+
+    /// Those who look on from here.
+    pub(crate) fn audience(&self) -> Audience {
+        self.0.audience.clone()
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) struct MessageView {
     pub(crate) next_attempt_at: Option<String>,
     /// When it was accepted.
     pub(crate) created_at: String,
+    /// When the method started, by the receiver's clock, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) started_at: Option<String>,
     /// When it ended; absent while it has not.
     pub(crate) finished_at: Option<String>,
     /// How long the method ran, in milliseconds, by the receiver's clock.
@@ -75,6 +78,33 @@ pub(crate) struct ReplyView {
     /// Why it is not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
+}
+
+/// A line of what an output that is followed brings: a piece of it, or that a run begins anew, or its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OutputView {
+    /// `stdout` or `stderr`, of a piece.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stream: Option<String>,
+    /// The run that wrote it: its start in milliseconds since 1970, by its node's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<u64>,
+    /// Where the piece begins, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) offset: Option<u64>,
+    /// The piece, where it is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) text: Option<String>,
+    /// The piece, where it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base64: Option<String>,
+    /// What came so far is of an earlier run: the message runs again, and its output begins anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) again: bool,
+    /// The last line: nothing more comes, and this is the message's state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<String>,
 }
 
 /// A line of a message's time line.

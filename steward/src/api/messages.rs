@@ -51,6 +51,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/v1/messages", get(list).post(send))
         .route("/v1/messages/{id}", get(show))
         .route("/v1/messages/{id}/events", get(events))
+        .route("/v1/messages/{id}/output", get(super::live::output))
         .route("/v1/messages/{id}/cancel", post(cancel))
         .route("/v1/messages/{id}/{stream}", get(output))
 }
@@ -142,7 +143,7 @@ pub(super) fn since(text: &str) -> Result<u64, ApiError> {
     }
 }
 
-fn id(text: &str) -> Result<MessageId, ApiError> {
+pub(super) fn id(text: &str) -> Result<MessageId, ApiError> {
     text.parse().map_err(|_| {
         let shown: String = text.chars().take(80).collect();
         ApiError::new(StatusCode::BAD_REQUEST, format!("{shown:?} is no message id; ids are UUIDs"))
@@ -175,7 +176,7 @@ async fn beginning(api: &Shared, id: MessageId, stream: Stream) -> Option<String
 }
 
 /// The file with a fetched output, once all of it is there and its hash is right.
-async fn open_output(api: &Shared, id: MessageId, stream: Stream) -> Option<tokio::fs::File> {
+pub(super) async fn open_output(api: &Shared, id: MessageId, stream: Stream) -> Option<tokio::fs::File> {
     let blobs = api.blobs.clone();
     let open = tokio::task::spawn_blocking(move || blobs.open_whole(Owner::Out(id), stream));
     open.await.ok()?.ok().map(tokio::fs::File::from_std)

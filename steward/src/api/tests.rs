@@ -33,6 +33,7 @@ fn view(state: &str) -> MessageView {
         attempts: 1,
         next_attempt_at: None,
         created_at: "2026-11-22T10:42:00.000Z".into(),
+        started_at: None,
         finished_at: (state == "done").then(|| "2026-11-22T10:42:01.000Z".into()),
         run_ms: None,
         exit_code: None,
@@ -82,6 +83,7 @@ impl World {
                 Vec::new(),
             ),
             renewal: None,
+            audience: Audience::nobody(),
             dir: dir.path().to_owned(),
             info: Arc::new(info),
         };
@@ -151,6 +153,7 @@ async fn answer(
             Input::Nodes(reply) => reply.send(Ok(Vec::new())).unwrap_or_default(),
             Input::Lanes(reply) => reply.send(Err(EngineError::Store("the disk is full".into()))).unwrap_or_default(),
             Input::Event(_) | Input::Waiting(..) | Input::Identity(_) | Input::Note(..) | Input::Stop(_) => {}
+            Input::Process(_, reply) => reply.send(Ok(None)).unwrap_or_default(),
         }
     }
 }

@@ -228,15 +228,15 @@ impl Broker {
                 let body = packer.unpack_json(arrived.headers(), arrived.body())?;
                 match wire::control::decode(&body, me, from)? {
                     Told::Who(who) => self.namesake(who, &arrived.proof, message).await?,
+                    Told::Follow { from, to, follow } => self.wish(&arrived, from, to, follow)?,
                     Told::Control { from, to, control } => self.control(&arrived, from, to, control, events)?,
                 }
             }
             Channel::Data(from) => {
-                // It names our message, and the hash of its receipt decides, so it needs no time.
+                // It names our message, whose receipt's hash decides, so it needs no time.
                 let arrived = self.arrived(message)?;
                 let sender = self.trust().sender(&arrived.proof, from)?;
-                let chunk = wire::chunk::decode(arrived.headers(), arrived.body(), packer)?;
-                self.bulk(Bulk::Chunk { from: sender.name, chunk });
+                self.data(sender.name, &arrived, packer)?;
             }
             Channel::Reply(peer) => {
                 // The server's own word, which nobody signs. It brings nothing but another try.
@@ -382,12 +382,6 @@ impl Broker {
         };
         let verdicts = envelope.items.iter().map(judge).collect();
         events.push(Event::Envelope(envelope, verdicts));
-    }
-
-    fn bulk(&self, bulk: Bulk) {
-        if self.0.bulk.try_send(bulk).is_err() {
-            self.0.counters.bulk_dropped.one();
-        }
     }
 
     /// Tells a process that wants our name that we have it; stops if that process takes it over.

@@ -8,6 +8,7 @@ pub(crate) mod chunk;
 pub(crate) mod control;
 pub(crate) mod envelope;
 pub(crate) mod hello;
+pub(crate) mod live;
 pub(crate) mod namesake;
 pub(crate) mod pack;
 pub(crate) mod receipts;

@@ -41,7 +41,8 @@ A file holds messages as in inmsg.txt: one, or a list of them. In YAML:
     method: ShellCommand
     data: [bash, -c, uptime]
 
-Ctrl-C leaves a message with the node, which goes on with it.
+The output of one node is printed as it comes, that of several when each has ended. Ctrl-C leaves a message with the node,
+which goes on with it; `steward logs -f ID` looks on again.
 
 Exit codes, one node: the exit code of the command; 128+N when signal N ended it; and where there is no exit code:
   0    the event was handled, the message without ACK was handed over, or it was queued (--detach)

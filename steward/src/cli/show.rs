@@ -89,6 +89,9 @@ fn print(view: &MessageView, output: &mut Output) -> std::io::Result<()> {
     if !view.history.is_empty() {
         time_line(view, output)?;
     }
+    if view.state == "running" {
+        output.line(&output.paint(output::FAINT, &format!("what it writes: steward logs -f {}", view.id)))?;
+    }
     part(view, Stream::Stdout, view.stdout.as_deref(), view.stdout_bytes, output)?;
     part(view, Stream::Stderr, view.stderr.as_deref(), view.stderr_bytes, output)?;
     if view.truncated {

@@ -5,12 +5,25 @@ use protocol::name::NodeName;
 use protocol::outcome::State;
 
 use super::explain::{because, presence, waiting, word};
-use super::{Engine, EngineError, Filter, Input, respond};
+use super::{Engine, EngineError, Input, respond};
 use crate::clock::rfc3339;
 use crate::view::{MessageView, MomentView, NodeView, ProcessView};
 
 /// Messages that one list has at most, so that no question holds up the loop.
 pub(crate) const LIST_MAX: usize = 10_000;
+
+/// Which messages to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Filter {
+    /// Only to or from this node.
+    pub(crate) node: Option<String>,
+    /// Only in this state.
+    pub(crate) state: Option<String>,
+    /// Only accepted at or after this time, in milliseconds since the Unix epoch.
+    pub(crate) since_ms: Option<u64>,
+    /// At most so many.
+    pub(crate) limit: usize,
+}
 
 impl Engine {
     /// Answers a question.
@@ -30,6 +43,7 @@ impl Engine {
             | Input::Identity(_)
             | Input::Note(..)
             | Input::Stop(_) => {}
+            Input::Process(name, reply) => respond(reply, Ok(self.node.peer(&name).and_then(|peer| peer.live))),
         }
     }
 

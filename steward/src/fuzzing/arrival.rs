@@ -75,6 +75,11 @@ pub(super) fn frame(bytes: &[u8]) {
         let (body, headers) = wire::chunk::encode(&chunk, &mut packer);
         assert_eq!(wire::chunk::decode(Some(&headers), &body, &mut packer), Ok(chunk));
     }
+    if let Ok(piece) = wire::live::decode(message.headers.as_ref(), &message.payload, &mut packer) {
+        assert!(piece.run > 0 && piece.bytes.len() <= CHUNK_BYTES_MAX);
+        let (body, headers) = wire::live::encode(&piece, &mut packer);
+        assert_eq!(wire::live::decode(Some(&headers), &body, &mut packer), Ok(piece));
+    }
 }
 
 /// A node that gets frame after frame, with some time between them.

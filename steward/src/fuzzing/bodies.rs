@@ -74,7 +74,14 @@ pub(super) fn control(body: &[u8]) {
     let me = name(ME);
     // The question whether a name is free comes from the node itself, so to speak.
     drop(control::decode(body, &me, ME));
-    let Ok(Told::Control { from, to, control }) = control::decode(body, &me, PEER) else { return };
+    let told = control::decode(body, &me, PEER);
+    if let Ok(Told::Follow { from, to: Some(to), follow }) = told {
+        let written = control::encode_follow(&from, &me, to, &follow);
+        let written = written.unwrap_or_else(|error| panic!("it can't be written: {error}"));
+        assert_eq!(control::decode(&written, &me, PEER), Ok(Told::Follow { from, to: Some(to), follow }));
+        return;
+    }
+    let Ok(Told::Control { from, to, control }) = told else { return };
     let written =
         control::encode(&from, &me, to, &control).unwrap_or_else(|error| panic!("it can't be written: {error}"));
     assert_eq!(control::decode(&written, &me, PEER), Ok(Told::Control { from, to, control }));

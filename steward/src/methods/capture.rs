@@ -3,18 +3,20 @@
 //! blocks on a full pipe, and never fills the memory or the disk.
 //!
 //! The file is in place, whole and synced, before the end of the message is told. It never sends anything: others fetch
-//! from the file.
+//! from the file, and those who follow a command that runs ask for what is not there yet.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use protocol::event::Ticket;
 use protocol::outcome::{Output, Stream};
 use tokio::net::unix::pipe;
 use tokio_util::sync::CancellationToken;
 
+use super::live::{Ask, Kept, Live, View};
 use crate::blobs::{Blobs, Writing};
 
 /// Output of up to so many bytes, both streams together, travels in the receipt if it is text.
@@ -76,35 +78,74 @@ impl Place {
         stdout: Option<impl Into<OwnedFd>>,
         stderr: Option<impl Into<OwnedFd>>,
         finish: &CancellationToken,
+        live: Option<Live>,
     ) -> Captured {
         let (stdout, stderr) = (stdout.map(Into::into), stderr.map(Into::into));
-        let (stdout, stderr) =
-            tokio::join!(self.read(Stream::Stdout, stdout, finish), self.read(Stream::Stderr, stderr, finish));
+        let (views, place) = match live {
+            Some(Live { views: [out, err], place }) => ([Some(out), Some(err)], Some(place)),
+            None => ([None, None], None),
+        };
+        let ([out_view, err_view], both) = (views, Both::default());
+        let (stdout, stderr) = tokio::join!(
+            self.read(Stream::Stdout, stdout, finish, out_view, &both),
+            self.read(Stream::Stderr, stderr, finish, err_view, &both)
+        );
+        // From here on the end of the message is what tells of it.
+        drop(place);
         let mut inline_left = INLINE_BYTES_MAX;
         let (stdout, trouble) = stdout.finish(&mut inline_left).await;
         let (stderr, other) = stderr.finish(&mut inline_left).await;
         Captured { stdout, stderr, trouble: trouble.or(other).map(Arc::from) }
     }
 
-    async fn read(&self, stream: Stream, pipe: Option<OwnedFd>, finish: &CancellationToken) -> Sink {
+    async fn read(
+        &self,
+        stream: Stream,
+        pipe: Option<OwnedFd>,
+        finish: &CancellationToken,
+        mut view: Option<View>,
+        both: &Both,
+    ) -> Sink {
         let mut sink = Sink::new(self, stream);
-        let Some(pipe) = pipe else { return sink };
-        if let Err(error) = self.pump(pipe, &mut sink, finish).await {
+        if let Some(pipe) = pipe
+            && let Err(error) = self.pump(pipe, &mut sink, finish, &mut view).await
+        {
             sink.broken(format!("{} could not be read: {error}", stream.as_str()));
         }
-        sink
+        both.one_ended();
+        // The other stream may go on for long, and this one is asked for meanwhile.
+        loop {
+            tokio::select! {
+                biased;
+                () = both.ended.cancelled() => return sink,
+                ask = asked(&mut view) => sink.answer(ask),
+            }
+        }
     }
 
-    async fn pump(&self, pipe: OwnedFd, sink: &mut Sink, finish: &CancellationToken) -> io::Result<()> {
+    async fn pump(
+        &self,
+        pipe: OwnedFd,
+        sink: &mut Sink,
+        finish: &CancellationToken,
+        view: &mut Option<View>,
+    ) -> io::Result<()> {
         let pipe = pipe::Receiver::from_owned_fd(pipe)?;
         loop {
             tokio::select! {
                 biased;
                 () = finish.cancelled() => break,
+                ask = asked(view) => {
+                    sink.answer(ask);
+                    continue;
+                }
                 ready = pipe.readable() => ready?,
             }
             if self.read_once(&pipe, sink).await? == Some(0) {
                 return Ok(());
+            }
+            if let Some(view) = view {
+                view.has(sink.len());
             }
         }
         let mut rest = 0;
@@ -137,6 +178,33 @@ impl Place {
     }
 }
 
+/// The next question to a stream that is followed; none ever for one that can't be.
+async fn asked(view: &mut Option<View>) -> Ask {
+    match view {
+        Some(view) => match view.asked().await {
+            Some(ask) => ask,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether both streams of a run are at their end.
+#[derive(Debug, Default)]
+struct Both {
+    /// How many are.
+    at_end: AtomicUsize,
+    ended: CancellationToken,
+}
+
+impl Both {
+    fn one_ended(&self) {
+        if self.at_end.fetch_add(1, Ordering::Relaxed) == 1 {
+            self.ended.cancel();
+        }
+    }
+}
+
 /// What was kept of one stream so far.
 #[derive(Debug)]
 struct Sink {
@@ -154,6 +222,29 @@ impl Sink {
     fn new(place: &Place, stream: Stream) -> Self {
         let (blobs, ticket) = (place.blobs.clone(), place.ticket);
         Self { blobs, ticket, stream, memory: Vec::new(), file: None, truncated: false, trouble: None }
+    }
+
+    /// Bytes that are kept.
+    fn len(&self) -> u64 {
+        self.filed() + self.memory.len() as u64
+    }
+
+    /// Those of them that are in the file.
+    fn filed(&self) -> u64 {
+        self.file.as_ref().map_or(0, |file| file.len())
+    }
+
+    /// Tells where a piece is. Whoever does not wait for the answer any more misses nothing.
+    fn answer(&self, Ask { from, len, reply }: Ask) {
+        let filed = self.filed();
+        let kept = match from.checked_sub(filed).and_then(|from| usize::try_from(from).ok()) {
+            None => Kept::InFile(filed),
+            Some(from) => {
+                let rest = self.memory.get(from..).unwrap_or_default();
+                Kept::Here(Bytes::copy_from_slice(&rest[..rest.len().min(len)]))
+            }
+        };
+        drop(reply.send(kept));
     }
 
     fn is_open(&self) -> bool {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::append::{Append, Appender};
 use super::capture::{Captured, Place};
+use super::live::{Live, LiveOutputs};
 use super::ready::Permit;
 use super::runner::Ends;
 use super::{Ending, Guard, MethodError};
@@ -35,6 +36,7 @@ pub(super) struct Host {
     pub(super) dir: PathBuf,
     pub(super) blobs: Blobs,
     pub(super) max_output: u64,
+    pub(super) live: LiveOutputs,
     pub(super) permit: Permit,
     pub(super) rules: Rules,
     pub(super) audit: Audit,
@@ -185,6 +187,12 @@ impl<'a> MethodCtx<'a> {
     /// Within which limits a rule has let this run in.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Has whoever sent the message of this run see its output while it is written, if anybody may.
+    pub(super) fn live(&self) -> Option<Live> {
+        let run = self.runs.first().filter(|_| self.recorded)?;
+        Some(self.host.live.begin(&run.message, run.ticket, self.started))
     }
 
     /// Keeps a text as the standard output of this run.

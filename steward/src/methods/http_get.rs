@@ -95,7 +95,7 @@ impl Method for HttpGet {
             (told, answer.truncated())
         };
         let (output, (told, truncated)) =
-            tokio::join!(place.capture(Some(stdout_end), Some(stderr_end), &whole), asking);
+            tokio::join!(place.capture(Some(stdout_end), Some(stderr_end), &whole, None), asking);
         ctx.output = output;
         ctx.output.stdout.truncated |= truncated;
         let trouble = ctx.output.trouble.as_deref().map(|trouble| format!("; {trouble}")).unwrap_or_default();

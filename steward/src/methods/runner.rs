@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::append::Writer;
 use super::context::{Batch, Host, MethodCtx, Stop, StopSwitch};
 use super::job_guard::{Guard, Program};
+use super::live::LiveOutputs;
 use super::ready::{Permit, ready};
 use super::{Ending, Method, entry, error_log, text_logging};
 use crate::audit::Audit;
@@ -73,6 +74,8 @@ pub(crate) struct Setup {
     pub(crate) blobs: Blobs,
     /// Bytes of output that are kept of a message, both streams together.
     pub(crate) max_output: u64,
+    /// What runs write, for those who follow it.
+    pub(crate) live: LiveOutputs,
     /// When this process started.
     pub(crate) started: Wall,
     /// The job guard's program; none goes without a guard.
@@ -160,6 +163,7 @@ impl Runner {
             dir: setup.dir.clone(),
             blobs: setup.blobs,
             max_output: setup.max_output,
+            live: setup.live,
             permit: setup.permit,
             rules: setup.rules.clone(),
             audit: setup.audit,

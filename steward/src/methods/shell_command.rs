@@ -10,6 +10,9 @@
 //!   signal, or the reason for which it could not be started.
 //! * Standard output and standard error come back apart, up to `--max-output` for both together; what is more is read,
 //!   dropped and marked as truncated. Standard input is empty.
+//! * While it runs, whoever has sent the message can see what it writes (`steward send`, `steward logs -f`); it travels only
+//!   while somebody looks on. Programs that write to a pipe often keep back what they write until there is more of it:
+//!   `stdbuf -oL`, or an option of their own, has them write each line at once.
 //! * The program gets the environment and the working directory of the node, and four variables beside:
 //!   `STEWARD_MESSAGE_ID`, `STEWARD_NODE` (this node), `STEWARD_FROM` (the sender), and `STEWARD_STARTED_BY`, which is
 //!   another one for each process of the node. By these steward finds what a program has started, wherever it went.
@@ -90,7 +93,7 @@ impl Method for ShellCommand {
         let (stdout, stderr) = leader.outputs();
 
         let (place, finish) = (ctx.place(), CancellationToken::new());
-        let mut capture = pin!(place.capture(stdout, stderr, &finish));
+        let mut capture = pin!(place.capture(stdout, stderr, &finish, ctx.live()));
         let mut captured = None;
         let stopped = {
             let mut ending = pin!(until_ended(&leader, ctx));

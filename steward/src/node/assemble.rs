@@ -35,11 +35,12 @@ use crate::intake::{Defaults, Intake};
 use crate::lock::DirLock;
 use crate::logging;
 use crate::message_log::MessageLog;
+use crate::methods::live::LiveOutputs;
 use crate::methods::{self, Runner};
 use crate::metrics::{self, Sample};
 use crate::processes::Processes;
 use crate::replies::Keeper;
-use crate::results::{self, Results};
+use crate::results::{self, Audience, Results};
 use crate::security::rules::Rules;
 use crate::security::trust::Trust;
 use crate::store::{Reader, Retention, Store};
@@ -82,7 +83,6 @@ pub(super) async fn assemble(
     let dir = config.node.dir.as_path();
     let lock = DirLock::take(dir, &config.node.name)?;
     let opened = open(config)?;
-    reach(Point::AtStart);
     let supervisor = Supervisor::new(Rule { failures_max: config.node.restart_limit, ..Rule::NODE });
     let stats = Arc::new(EngineStats::new(config.store.max_outstanding));
     let outbox = opened.snapshot.out_lanes.iter().map(|(_, behind)| behind.messages).sum();
@@ -104,7 +104,6 @@ pub(super) async fn assemble(
     keep_broker(&supervisor, &broker);
     let renewal = super::membership::keep(dir, &supervisor, &broker, clock, &gate.audit);
     let setup = setup(config, &opened, (&engine, &supervisor), (&broker, &renewal), &gate);
-    let runner = Runner::spawn(setup, &supervisor, for_runner, engine.clone());
     let results = results::Wiring {
         engine: engine.clone(),
         broker: broker.clone(),
@@ -112,8 +111,10 @@ pub(super) async fn assemble(
         effects: for_results,
         bulk: for_bulk,
         sender_of: sender_of(dir)?,
+        live: setup.live.clone(),
     };
-    keep_results(&supervisor, &Results::new(results));
+    let audience = keep_results(&supervisor, results);
+    let runner = Runner::spawn(setup, &supervisor, for_runner, engine.clone());
     keep_talking(config, &supervisor, &engine, &to_broker);
 
     plant();
@@ -144,7 +145,7 @@ pub(super) async fn assemble(
     let (rules, audit) = (gate.rules, gate.audit);
     let parts =
         Parts { engine, engine_ended, broker, renewal, runner, supervisor, troubles, rules, audit, intake_end, lock };
-    let intake = open_doors(config, &parts, may, clock);
+    let intake = open_doors(config, &parts, audience, may, clock);
     doors_for_tools(config, &parts, &stats);
     keep_giving(config, &parts, &stats, intake)?;
     Ok((parts, name_check))
@@ -182,7 +183,13 @@ fn keep_giving(config: &Config, parts: &Parts, stats: &EngineStats, intake: Inta
 }
 
 /// Starts what messages come in by: `inmsg.txt`, `messages.d/` and the socket.
-fn open_doors(config: &Config, parts: &Parts, (may_command, may_seal): (bool, bool), clock: Clock) -> Intake {
+fn open_doors(
+    config: &Config,
+    parts: &Parts,
+    audience: Audience,
+    (may_command, may_seal): (bool, bool),
+    clock: Clock,
+) -> Intake {
     let defaults = Defaults {
         from: config.node.name.clone(),
         timeout: config.delivery.timeout,
@@ -214,6 +221,7 @@ fn open_doors(config: &Config, parts: &Parts, (may_command, may_seal): (bool, bo
         link: parts.broker.board().clone(),
         rules: parts.rules.clone(),
         renewal: parts.renewal.clone(),
+        audience,
         dir: config.node.dir.clone(),
         info: info(config, parts.broker.clone()),
     };
@@ -289,11 +297,15 @@ fn keep_broker(supervisor: &Supervisor, broker: &Broker) {
     supervisor.keep(spec("broker outgoing"), move |end| until(end, outgoing.clone().outgoing()));
 }
 
-/// Runs the two tasks of the results until the node stops.
-fn keep_results(supervisor: &Supervisor, results: &Results) {
-    let (fetch, serve) = (results.clone(), results.clone());
+/// Runs the tasks of the results until the node stops.
+fn keep_results(supervisor: &Supervisor, wiring: results::Wiring) -> Audience {
+    let results = Results::new(wiring);
+    let (fetch, serve, feed, follow) = (results.clone(), results.clone(), results.clone(), results.clone());
     supervisor.keep("results in", move |end| until(end, fetch.clone().receiving()));
     supervisor.keep("results out", move |end| until(end, serve.clone().serving()));
+    supervisor.keep("live outputs in", move |end| until(end, follow.clone().following()));
+    supervisor.keep("live outputs out", move |end| until(end, feed.clone().feeding()));
+    results.audience()
 }
 
 /// Runs `task` until it ends or is to end.
@@ -349,6 +361,7 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
         commits_at_start: store.commits(),
         seed: low_bits(uuid::Uuid::now_v7().as_u128()),
     };
+    reach(Point::AtStart);
     Ok(Opened { store, reader, log, blobs, identity, snapshot, bodies: message_of(dir)? })
 }
 
@@ -428,6 +441,7 @@ fn setup(
         dir: config.node.dir.clone(),
         blobs: opened.blobs.clone(),
         max_output: config.methods.max_output,
+        live: LiveOutputs::default(),
         started: clock::wall(),
         guard: Some(methods::job_guard::Program::own()),
         bodies: opened.bodies.clone(),

@@ -11,10 +11,13 @@ use protocol::name::NodeName;
 use protocol::outcome::Stream;
 use protocol::step::Effect;
 
-use super::{Ask, Results};
+use super::audience::{Audience, Want};
+use super::live_files::LiveFiles;
+use super::{Ask, Results, Wish};
 use crate::blobs::{Blobs, Fetching, Owner};
 use crate::broker::Bulk;
 use crate::broker::wire::chunk::Chunk;
+use crate::broker::wire::live::Piece;
 use crate::engine::little_room;
 
 /// Files that are open at the same time; the one that was not used for longest is closed first. The core fetches fewer.
@@ -27,25 +30,36 @@ const WORK_MAX: usize = 64;
 enum Work {
     Effect(Effect),
     Chunk(NodeName, Chunk),
+    Live(NodeName, Piece),
+    Want(Want),
 }
 
 impl Results {
     /// Writes until the engine or the broker ends.
     pub(crate) async fn receiving(self) -> anyhow::Result<()> {
         let mut inlet = self.0.inlet.lock().await;
-        let super::Inlet { effects, bulk } = &mut *inlet;
-        let mut files = Files::new(self.0.blobs.clone());
-        let (mut batches, mut arrived) = (Vec::new(), Vec::new());
+        let super::Inlet { effects, bulk, wanted } = &mut *inlet;
+        let files = Files::new(self.0.blobs.clone(), self.0.audience.clone());
+        let mut files = tokio::task::spawn_blocking(move || files.live.look().map(|()| files)).await??;
+        let (mut batches, mut arrived, mut wants) = (Vec::new(), Vec::new(), Vec::new());
         loop {
             tokio::select! {
                 biased;
                 count = effects.recv_many(&mut batches, WORK_MAX) => if count == 0 { return Ok(()) },
+                count = wanted.recv_many(&mut wants, WORK_MAX) => if count == 0 { return Ok(()) },
                 count = bulk.recv_many(&mut arrived, WORK_MAX) => if count == 0 { return Ok(()) },
             }
             let mut work: Vec<Work> = batches.drain(..).flatten().filter(is_ours).map(Work::Effect).collect();
+            work.extend(wants.drain(..).map(Work::Want));
             for bulk in arrived.drain(..) {
                 match bulk {
                     Bulk::Chunk { from, chunk } => work.push(Work::Chunk(from, chunk)),
+                    Bulk::Live { from, piece } => work.push(Work::Live(from, piece)),
+                    Bulk::Follow { from, follow } => {
+                        if self.0.wishes.try_send(Wish { from, follow }).is_err() {
+                            self.0.broker.counters().bulk_dropped.one();
+                        }
+                    }
                     Bulk::Ask { from, ticket, stream, offset, len } => {
                         if self.0.asks.try_send(Ask { from, ticket, stream, offset, len }).is_err() {
                             self.0.broker.counters().bulk_dropped.one();
@@ -76,6 +90,7 @@ fn is_ours(effect: &Effect) -> bool {
 /// The outputs that are being fetched. Everything here blocks.
 struct Files {
     blobs: Blobs,
+    live: LiveFiles,
     open: BTreeMap<(MessageId, Stream), Open>,
     uses: u64,
     failing: bool,
@@ -90,8 +105,9 @@ struct Open {
 }
 
 impl Files {
-    fn new(blobs: Blobs) -> Self {
-        Self { blobs, open: BTreeMap::new(), uses: 0, failing: false }
+    fn new(blobs: Blobs, audience: Audience) -> Self {
+        let live = LiveFiles::new(blobs.clone(), audience);
+        Self { blobs, live, open: BTreeMap::new(), uses: 0, failing: false }
     }
 
     fn perform(&mut self, work: Vec<Work>) -> Vec<Event> {
@@ -102,10 +118,12 @@ impl Files {
         let little = little_room(self.blobs.dir());
         for work in work {
             let result = match work {
-                Work::Chunk(..) if let Some(why) = &little => {
+                Work::Chunk(..) | Work::Live(..) if let Some(why) = &little => {
                     Err(io::Error::new(io::ErrorKind::StorageFull, why.as_str()))
                 }
                 Work::Chunk(from, chunk) => self.append(&from, &chunk).map(|key| grown.extend(key)),
+                Work::Live(from, piece) => self.live.append(&from, &piece),
+                Work::Want(want) => self.live.want(want),
                 Work::Effect(Effect::Receive { id, stream, from, ticket, len }) => self
                     .receive(id, stream, from, ticket, len)
                     .map(|have| events.push(Event::Fetched { id, stream, have })),
@@ -155,6 +173,7 @@ impl Files {
             let oldest = self.open.iter().min_by_key(|(_, open)| open.used).map(|(key, _)| *key);
             oldest.and_then(|key| self.open.remove(&key));
         }
+        self.live.adopt(id, stream, len)?;
         let file = self.blobs.fetch(id, stream)?;
         let have = file.have();
         self.open.insert((id, stream), Open { from, ticket, len, file, used: self.uses });

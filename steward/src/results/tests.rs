@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{Results, Wiring};
 use crate::blobs::{Blobs, Owner};
 use crate::broker::harness::{Edge, NatsServer, node, wait_for};
+use crate::methods::live::LiveOutputs;
 
 /// An edge with results and a folder of its own.
 struct Side {
@@ -41,6 +42,7 @@ fn side(server: &NatsServer, name: &str, incarnation: u64) -> Side {
         blobs: blobs.clone(),
         effects,
         bulk: edge.bulk.take().unwrap(),
+        live: LiveOutputs::default(),
         sender_of: Arc::new(|ticket| Some((node(if ticket.0 % 2 == 1 { "central" } else { "other" }), false))),
     });
     let tasks = [tokio::spawn(made.clone().receiving()), tokio::spawn(made.serving())];

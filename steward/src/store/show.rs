@@ -209,6 +209,7 @@ fn blank(created: Wall) -> MessageView {
         attempts: 0,
         next_attempt_at: None,
         created_at: rfc3339(created),
+        started_at: None,
         finished_at: None,
         run_ms: None,
         exit_code: None,
@@ -226,6 +227,7 @@ fn blank(created: Wall) -> MessageView {
 
 fn ended(view: &mut MessageView, outcome: &Outcome) {
     view.reason = outcome.reason.as_deref().map(str::to_owned);
+    view.started_at = outcome.started.map(rfc3339);
     view.finished_at = Some(rfc3339(outcome.finished));
     view.run_ms = outcome.started.map(|started| outcome.finished.0.saturating_sub(started.0));
     view.exit_code = outcome.exit_code;

@@ -25,6 +25,7 @@ mod http_get;
 mod input_file;
 mod inputs;
 mod lessons;
+mod live;
 mod load;
 mod memory;
 mod observability;

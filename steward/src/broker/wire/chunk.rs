@@ -10,8 +10,8 @@ use super::pack::Packer;
 use super::{CHUNK_BYTES_MAX, NUMBER_MAX, WireError};
 
 const TICKET: HeaderName = HeaderName::from_static("Steward-Ticket");
-const STREAM: HeaderName = HeaderName::from_static("Steward-Stream");
-const OFFSET: HeaderName = HeaderName::from_static("Steward-Offset");
+pub(super) const STREAM: HeaderName = HeaderName::from_static("Steward-Stream");
+pub(super) const OFFSET: HeaderName = HeaderName::from_static("Steward-Offset");
 const TOTAL: HeaderName = HeaderName::from_static("Steward-Total");
 
 /// A piece of an output.
@@ -45,8 +45,7 @@ pub(crate) fn decode(headers: Option<&HeaderMap>, body: &Bytes, packer: &mut Pac
     let ticket = Ticket(header(headers, TICKET, "Steward-Ticket")?);
     let offset = header(headers, OFFSET, "Steward-Offset")?;
     let total = header(headers, TOTAL, "Steward-Total")?;
-    let stream = headers.and_then(|headers| headers.get(STREAM)).ok_or(WireError::Header("Steward-Stream"))?;
-    let stream = super::control::stream(stream.as_str())?;
+    let stream = stream(headers)?;
     let bytes = match packer.unpack(headers, body, CHUNK_BYTES_MAX)? {
         std::borrow::Cow::Borrowed(_) => body.clone(),
         std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
@@ -57,7 +56,14 @@ pub(crate) fn decode(headers: Option<&HeaderMap>, body: &Bytes, packer: &mut Pac
     Ok(Chunk { ticket, stream, offset, total, bytes })
 }
 
-fn header(headers: Option<&HeaderMap>, name: HeaderName, text: &'static str) -> Result<u64, WireError> {
+/// The stream that a piece is of.
+pub(super) fn stream(headers: Option<&HeaderMap>) -> Result<Stream, WireError> {
+    let stream = headers.and_then(|headers| headers.get(STREAM)).ok_or(WireError::Header("Steward-Stream"))?;
+    super::control::stream(stream.as_str())
+}
+
+/// A number of a header.
+pub(super) fn header(headers: Option<&HeaderMap>, name: HeaderName, text: &'static str) -> Result<u64, WireError> {
     let value = headers.and_then(|headers| headers.get(name)).map(|value| value.as_str());
     let digits = value.filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()));
     let number = digits.and_then(|digits| digits.parse::<u64>().ok()).filter(|number| *number <= NUMBER_MAX);

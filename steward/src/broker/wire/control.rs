@@ -9,12 +9,13 @@ use protocol::outcome::Stream;
 use serde::{Deserialize, Serialize};
 
 use super::hello::HelloText;
+use super::live::Follow;
 use super::namesake::Who;
 use super::subject::Ends;
 use super::text::{self, Hex64, KindText};
 use super::{NUMBER_MAX, TICKETS_MAX, VERSION, WireError, limit, number};
 
-/// A control, for the core or for this broker.
+/// A control, for the core, for this broker, or for the results.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Told {
     /// For the core.
@@ -25,6 +26,15 @@ pub(crate) enum Told {
         to: Option<Incarnation>,
         /// What it says.
         control: Control,
+    },
+    /// The sender of a message wants to see its output while it is written.
+    Follow {
+        /// The sender.
+        from: NodeName,
+        /// The process that is meant.
+        to: Option<Incarnation>,
+        /// What it wants.
+        follow: Follow,
     },
     /// Another process asks whether our name is taken.
     Who(Who),
@@ -71,6 +81,16 @@ struct ControlText<'a> {
     offset: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     len: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stdout: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stderr: Option<u64>,
+    #[serde(default, skip_serializing_if = "text::is_false")]
+    again: bool,
+    #[serde(default, skip_serializing_if = "text::is_false")]
+    stop: bool,
     #[serde(default, skip_serializing_if = "text::is_false")]
     take_over: bool,
 }
@@ -97,6 +117,11 @@ impl<'a> ControlText<'a> {
             stream: None,
             offset: None,
             len: None,
+            run: None,
+            stdout: None,
+            stderr: None,
+            again: false,
+            stop: false,
             take_over: false,
         }
     }
@@ -206,6 +231,20 @@ pub(crate) fn encode_who(me: &NodeName, who: &Who) -> Result<Vec<u8>, WireError>
     write(&ControlText { incarnation, take_over: who.take_over, ..ControlText::blank(me, me, None, "who") })
 }
 
+/// The body that asks the node `to` for an output that is being written.
+pub(crate) fn encode_follow(
+    from: &NodeName,
+    to: &NodeName,
+    incarnation: Incarnation,
+    follow: &Follow,
+) -> Result<Vec<u8>, WireError> {
+    let Follow { id, run, have: [stdout, stderr], again, stop } = *follow;
+    let given = |number: u64| (number > 0).then_some(number);
+    let (run, stdout, stderr) = (given(run), given(stdout), given(stderr));
+    let blank = ControlText::blank(from, to, Some(incarnation), "follow");
+    write(&ControlText { id: Some(id), run, stdout, stderr, again, stop, ..blank })
+}
+
 fn write(text: &ControlText<'_>) -> Result<Vec<u8>, WireError> {
     serde_json::to_vec(text).map_err(|error| WireError::Json(error.to_string()))
 }
@@ -223,5 +262,12 @@ pub(crate) fn decode(body: &[u8], me: &NodeName, from: &str) -> Result<Told, Wir
         return Ok(Told::Who(Who { incarnation, take_over: text.take_over }));
     }
     let to = super::envelope::incarnation(text.to_incarnation)?;
+    if text.control == "follow" {
+        let counted = |name, value: Option<u64>| number(name, value.unwrap_or(0), NUMBER_MAX);
+        let id = text.id.ok_or(WireError::Value("a field of the control is missing"))?;
+        let have = [counted("stdout", text.stdout)?, counted("stderr", text.stderr)?];
+        let follow = Follow { id, run: counted("run", text.run)?, have, again: text.again, stop: text.stop };
+        return Ok(Told::Follow { from: text.from_node.clone(), to, follow });
+    }
     Ok(Told::Control { from: text.from_node.clone(), to, control: text.read()? })
 }

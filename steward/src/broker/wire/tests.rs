@@ -292,6 +292,31 @@ proptest! {
     }
 
     #[test]
+    fn wishes_to_follow_come_back_as_they_were(
+        (id, run) in (any::<u128>(), stored()), have in [stored(), stored()], (again, stop) in any::<(bool, bool)>(),
+        (from, to) in (name(), name()),
+    ) {
+        let follow = live::Follow { id: MessageId(id), run, have, again, stop };
+        let body = control::encode_follow(&from, &to, Incarnation(7), &follow).unwrap();
+        let told = Told::Follow { from: from.clone(), to: Some(Incarnation(7)), follow };
+        prop_assert_eq!(control::decode(&body, &to, from.as_str()), Ok(told));
+    }
+
+    #[test]
+    fn pieces_of_what_is_written_come_back_as_they_were(
+        id in any::<u128>(), run in 1..NUMBER_MAX, offset in 0..1_000_000_u64, more in 0..1000_u64, other in stored(),
+        bytes in prop::collection::vec(0..8_u8, 0..4000),
+    ) {
+        let lengths = [offset + bytes.len() as u64 + more, other];
+        let piece =
+            live::Piece { id: MessageId(id), run, stream: Stream::Stdout, offset, lengths, bytes: Bytes::from(bytes) };
+        let mut packer = pack::Packer::default();
+        let (body, headers) = live::encode(&piece, &mut packer);
+        prop_assert!(live::is_piece(Some(&headers)));
+        prop_assert_eq!(live::decode(Some(&headers), &body, &mut packer), Ok(piece));
+    }
+
+    #[test]
     fn chunks_come_back_as_they_were(
         ticket in stored(), offset in 0..1_000_000_u64, more in 0..1000_u64,
         bytes in prop::collection::vec(0..8_u8, 1..4000),

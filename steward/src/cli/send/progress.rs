@@ -30,11 +30,20 @@ pub(super) struct Progress {
     told: BTreeSet<String>,
     /// Whether the node here has stopped.
     is_gone: bool,
+    /// Whether something stands on the last line of the terminal that is not ours.
+    is_shared: bool,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self { stderr: Output::stderr(), is_drawn: false, turn: 0, told: BTreeSet::new(), is_gone: false }
+        Self {
+            stderr: Output::stderr(),
+            is_drawn: false,
+            turn: 0,
+            told: BTreeSet::new(),
+            is_gone: false,
+            is_shared: false,
+        }
     }
 
     /// The node here has stopped, or is back: said once each time.
@@ -53,6 +62,9 @@ impl Progress {
     pub(super) fn draw(&mut self, sent: &[Sent]) {
         self.turn += 1;
         let Some(width) = self.stderr.width() else { return self.tell(sent) };
+        if self.is_shared {
+            return;
+        }
         let spinner = SPINNER[self.turn % SPINNER.len()];
         let line = table::cut(&format!("{spinner} {}", self.text(sent, width)), width.saturating_sub(1));
         self.is_drawn = true;
@@ -65,6 +77,12 @@ impl Progress {
         if std::mem::take(&mut self.is_drawn) {
             self.stderr.bytes(b"\r\x1b[2K").unwrap_or_default();
         }
+    }
+
+    /// Takes the line away for some output, and stays away until that ends with a line's end.
+    pub(super) fn make_room(&mut self, ends_line: bool) {
+        self.clear();
+        self.is_shared = !ends_line;
     }
 
     fn tell(&mut self, sent: &[Sent]) {

@@ -15,6 +15,8 @@ use super::follow::{self, Update};
 use super::progress::{Progress, REDRAW};
 use crate::api::client::{Client, ClientError};
 use crate::cli::exit::{self, Exit};
+use crate::cli::live::{self, Heard, Wanted};
+use crate::cli::logs::AGAIN;
 use crate::cli::output::{self, Output};
 use crate::cli::show::{self, has_ended};
 use crate::cli::table::Table;
@@ -90,7 +92,8 @@ async fn to(
 ) -> anyhow::Result<Exit> {
     let sent = sent.into_iter().map(Sent::new).collect();
     let (progress, stderr) = (Progress::new(), Output::stderr());
-    let mut shown = Show { client, sent, since_ms, json, progress, stdout, stderr };
+    let live = Live::default();
+    let mut shown = Show { client, sent, since_ms, json, progress, stdout, stderr, live };
     let ended = tokio::select! {
         ended = shown.all() => Some(ended),
         _ = interrupt => None,
@@ -111,10 +114,34 @@ struct Show<'a> {
     progress: Progress,
     stdout: Output,
     stderr: Output,
+    live: Live,
+}
+
+/// What was shown of the one message whose output is shown as it comes.
+#[derive(Debug, Default)]
+struct Live {
+    /// Bytes of standard output and standard error.
+    shown: [u64; 2],
+    /// Whether all of it was.
+    is_whole: bool,
+    /// Whether nothing more comes in this way.
+    is_over: bool,
 }
 
 impl Show<'_> {
+    /// Shows all of them: the output of a single one as it comes, those of several one after the other.
     async fn all(&mut self) -> anyhow::Result<()> {
+        let (heard, mut pieces) = mpsc::channel(live::HEARD_MAX);
+        let wanted = self.sent.first().filter(|_| self.sent.len() == 1 && !self.json);
+        let wanted = wanted.map(|sent| Wanted { id: sent.id.clone(), follow: true, ..Wanted::default() });
+        self.live.is_over = wanted.is_none();
+        let client = self.client.clone();
+        let listen = async {
+            if let Some(wanted) = wanted {
+                live::listen(client, wanted, heard).await;
+            }
+        };
+        let mut listen = std::pin::pin!(listen.fuse());
         let (updates, mut news) = mpsc::channel(UPDATES_MAX);
         let mut follows = self.follows(&updates);
         let mut redraw = tokio::time::interval(REDRAW);
@@ -127,13 +154,42 @@ impl Show<'_> {
             tokio::select! {
                 Some(update) = news.recv() => over.extend(self.take(update)),
                 Some(()) = follows.next() => {}
+                Some(heard) = pieces.recv() => self.piece(heard)?,
+                () = &mut listen => {}
                 _ = redraw.tick() => self.progress.draw(&self.sent),
             }
-            while let Some(place) = over.pop_front() {
+            // A result is told behind its output.
+            while let Some(place) = over.pop_front_if(|_| self.live.is_over) {
                 left -= 1;
                 self.progress.clear();
                 self.result(place).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Prints what has come of the output of a message that runs.
+    fn piece(&mut self, heard: Heard) -> anyhow::Result<()> {
+        match heard {
+            Heard::Piece(stream, bytes) => {
+                let (to, shown) = match stream {
+                    Stream::Stdout => (&mut self.stdout, &mut self.live.shown[0]),
+                    Stream::Stderr => (&mut self.stderr, &mut self.live.shown[1]),
+                };
+                self.progress.make_room(bytes.last() == Some(&b'\n'));
+                to.bytes(&bytes)?;
+                to.flush()?;
+                *shown += bytes.len() as u64;
+            }
+            Heard::Again => {
+                self.progress.clear();
+                self.live.shown = [0; 2];
+                output::note(AGAIN);
+            }
+            Heard::End(_) => (self.live.is_whole, self.live.is_over) = (true, true),
+            // The message itself tells of it; what is missing then is copied when it has ended.
+            Heard::Failed(_) => self.live.is_over = true,
+            Heard::Gone => {}
         }
         Ok(())
     }
@@ -194,8 +250,10 @@ impl Show<'_> {
             // Before anything of it on the other stream.
             self.stdout.flush()?;
         }
-        self.copy(&view, Stream::Stdout, view.stdout_bytes).await?;
-        self.copy(&view, Stream::Stderr, view.stderr_bytes).await?;
+        if !self.live.is_whole {
+            self.copy(&view, Stream::Stdout, view.stdout_bytes).await?;
+            self.copy(&view, Stream::Stderr, view.stderr_bytes).await?;
+        }
         self.remark(&view);
         Ok(self.stdout.flush()?)
     }
@@ -204,11 +262,10 @@ impl Show<'_> {
         if bytes == 0 {
             return Ok(());
         }
-        let to = match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
+        let (to, mut copied) = match stream {
+            Stream::Stdout => (&mut self.stdout, self.live.shown[0]),
+            Stream::Stderr => (&mut self.stderr, self.live.shown[1]),
         };
-        let mut copied = 0;
         while let Err(error) = source::copy(self.client, &view.id, stream, to, &mut copied).await {
             match error.downcast_ref::<ClientError>() {
                 Some(cause) if cause.is_passing() => tokio::time::sleep(RETRY).await,

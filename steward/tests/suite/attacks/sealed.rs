@@ -128,6 +128,30 @@ async fn what_is_sealed_stays_so_through_the_death_of_either_side() {
     says_nothing(&scene.recorded().await);
 }
 
+/// What is seen of a sealed message while it runs is sealed, and so is the wish to see it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_followed_is_sealed() {
+    let fleet = Fleet::new();
+    let mut scene = Scene::new(&fleet).await;
+    let go = fleet.file("go");
+    let id = scene.central.send(&sealed(shell("ship1", &format!("echo {SECRET}; {}", go.awaited()))));
+    scene.central.awaits(&id, "running");
+    let now = scene.central.cli(&["logs", &id]);
+    assert_eq!(now.stdout, format!("{SECRET}\n"), "{now:?}");
+    go.create();
+    assert_eq!(scene.central.ended(&id)["stdout"], format!("{SECRET}\n"));
+    let tape = scene.recorded().await;
+    says_nothing(&tape);
+    let pieces: Vec<&Message> =
+        tape.iter().filter(|message| message.subject.as_str() == "central.DATA.ship1").collect();
+    assert!(!pieces.is_empty() && pieces.iter().all(|message| is_sealed(message)));
+    assert!(
+        pieces.iter().filter_map(|message| scene.of_central.open(message)).any(|text| text.contains("Steward-Run: "))
+    );
+    let wishes = tape.iter().filter(|message| message.subject.as_str() == "ship1.CTL.central" && is_sealed(message));
+    assert!(wishes.count() >= 1);
+}
+
 /// A plain message in the same body as a sealed one is sealed with it; one by itself is not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sealed_and_plain_messages_share_a_lane() {

@@ -8,6 +8,7 @@ pub(super) use super::super::*;
 use crate::broker::LinkBoard;
 use crate::engine::Input;
 use crate::methods::facts;
+use crate::methods::live::LiveOutputs;
 use crate::processes::Processes;
 use crate::store::{ErrorRow, Note};
 
@@ -48,6 +49,7 @@ impl Rig {
             dir: dir.path().to_owned(),
             blobs: Blobs::open(dir.path()).unwrap(),
             max_output: 64 << 20,
+            live: LiveOutputs::default(),
             started: clock::wall(),
             guard: None,
             bodies: Arc::new(|_| None),

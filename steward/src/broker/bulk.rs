@@ -1,0 +1,144 @@
+//! What passes the core by on its way between the wire and the results: pieces of outputs, and requests for them.
+
+use protocol::event::Ticket;
+use protocol::message::Incarnation;
+use protocol::name::NodeName;
+use protocol::outcome::Stream;
+
+use super::arrived::Arrived;
+use super::batch::Outgoing;
+use super::wire::chunk::Chunk;
+use super::wire::live::{self, Follow, Piece};
+use super::wire::pack::Packer;
+use super::wire::{self, WireError};
+use super::{Broker, Sent, Window};
+use crate::security::refusal::Refusal;
+
+/// What the results task gets from the wire.
+#[derive(Debug)]
+pub(crate) enum Bulk {
+    /// A sender wants a piece of an output.
+    Ask {
+        /// The sender.
+        from: NodeName,
+        /// Our number for its message.
+        ticket: Ticket,
+        /// Which stream.
+        stream: Stream,
+        /// From this byte on.
+        offset: u64,
+        /// At most so many bytes.
+        len: u64,
+    },
+    /// A piece has arrived.
+    Chunk {
+        /// The receiver that has the output.
+        from: NodeName,
+        /// The piece.
+        chunk: Chunk,
+    },
+    /// A sender wants to see an output while it is written.
+    Follow {
+        /// The sender.
+        from: NodeName,
+        /// What it wants.
+        follow: Follow,
+    },
+    /// A piece of an output that is being written has arrived.
+    Live {
+        /// The node that runs the message.
+        from: NodeName,
+        /// The piece.
+        piece: Piece,
+    },
+}
+
+impl Broker {
+    /// Publishes a piece of an output, once the link has room for it.
+    pub(crate) async fn send_chunk(
+        &self,
+        to: &NodeName,
+        seal: bool,
+        chunk: &Chunk,
+        packer: &mut Packer,
+        window: &mut Window,
+    ) -> Sent {
+        let (body, headers) = wire::chunk::encode(chunk, packer);
+        let subject = wire::subject::data(to, &self.0.config.identity.name);
+        let (headers, to) = (Some(headers), Some(to.clone()));
+        let outgoing = Outgoing { subject, reply: None, headers, body, introduces: false, to, seal, attests: None };
+        self.send(outgoing, window).await
+    }
+
+    /// The longest piece of an output that may go in one publish now, in bytes.
+    pub(crate) fn chunk_bytes_max(&self, window: &Window) -> usize {
+        let payload_max = self.client().map_or(0, |client| client.max_payload());
+        let payload_max = payload_max.saturating_sub(self.trust().overhead_bytes(false));
+        wire::CHUNK_BYTES_MAX.min(payload_max.saturating_sub(1024)).min(window.publish_bytes()).max(1024)
+    }
+
+    /// Publishes a piece of an output that is being written, once the link has room for it.
+    pub(crate) async fn send_live(
+        &self,
+        to: &NodeName,
+        seal: bool,
+        piece: &Piece,
+        packer: &mut Packer,
+        window: &mut Window,
+    ) -> Sent {
+        let (body, headers) = live::encode(piece, packer);
+        let subject = wire::subject::data(to, self.me());
+        let (headers, to) = (Some(headers), Some(to.clone()));
+        let outgoing = Outgoing { subject, reply: None, headers, body, introduces: false, to, seal, attests: None };
+        self.send(outgoing, window).await
+    }
+
+    /// Tells a process that runs a message of ours that we want to see its output.
+    pub(crate) async fn send_follow(
+        &self,
+        to: (&NodeName, Incarnation),
+        seal: bool,
+        follow: &Follow,
+        window: &mut Window,
+    ) -> Sent {
+        let (to, incarnation) = to;
+        let Ok(body) = wire::control::encode_follow(self.me(), to, incarnation, follow) else { return Sent::LinkDown };
+        let subject = wire::subject::control(to, self.me());
+        let outgoing = Outgoing { to: Some(to.clone()), seal, ..Outgoing::plain(subject, None, body, false) };
+        self.send(outgoing, window).await
+    }
+
+    /// Takes a piece of an output for the results.
+    pub(super) fn data(&self, from: NodeName, arrived: &Arrived<'_>, packer: &mut Packer) -> Result<(), WireError> {
+        let (headers, body) = (arrived.headers(), arrived.body());
+        self.bulk(if live::is_piece(headers) {
+            Bulk::Live { from, piece: live::decode(headers, body, packer)? }
+        } else {
+            Bulk::Chunk { from, chunk: wire::chunk::decode(headers, body, packer)? }
+        });
+        Ok(())
+    }
+
+    /// Takes a wish to follow an output for the results.
+    pub(super) fn wish(
+        &self,
+        arrived: &Arrived<'_>,
+        from: NodeName,
+        to: Option<Incarnation>,
+        follow: Follow,
+    ) -> Result<(), Refusal> {
+        self.trust().sender(&arrived.proof, from.as_str())?;
+        // It is for this very process or for none, so it needs no time.
+        if to == Some(self.0.config.identity.incarnation) {
+            self.bulk(Bulk::Follow { from, follow });
+        }
+        Ok(())
+    }
+
+    /// Hands something to the results, unless they are behind.
+    pub(super) fn bulk(&self, bulk: Bulk) {
+        if self.0.bulk.try_send(bulk).is_err() {
+            self.0.counters.bulk_dropped.one();
+        }
+    }
+}
