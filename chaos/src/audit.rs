@@ -7,6 +7,7 @@ mod closing;
 mod deadline;
 mod effects;
 mod evidence;
+mod live;
 mod order;
 mod outputs;
 mod states;
@@ -34,6 +35,10 @@ pub(crate) struct Audited {
     pub(crate) deadlines: u64,
     /// Bytes of outputs that were compared.
     pub(crate) bytes: u64,
+    /// Bytes of outputs that were seen while their commands ran, or when they had ended, and how often the view broke off.
+    pub(crate) seen: u64,
+    /// See `seen`.
+    pub(crate) breaks: u64,
     /// Messages that were accepted and are not there, or never end, or end as what they can't have become.
     pub(crate) lost: u64,
     /// Messages that were carried out twice, or accepted twice.
@@ -72,6 +77,8 @@ impl Audited {
         self.executions += world.executions;
         self.deadlines += world.deadlines;
         self.bytes += world.bytes;
+        self.seen += world.seen;
+        self.breaks += world.breaks;
         self.lost += world.lost;
         self.twice += world.twice;
         self.other += world.other;
@@ -119,6 +126,7 @@ pub(crate) fn audit(
         order::check(world, &evidence, submissions, &mut audited);
         deadline::check(world, &evidence, &mut audited);
         outputs::check(world, &evidence, &mut audited);
+        live::check(world, &evidence, &mut audited);
         // What has not ended is found already, and is in the way of all that comes after it.
         if is_settled {
             outputs::leftovers(world, &mut audited);

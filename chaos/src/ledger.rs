@@ -30,6 +30,11 @@ impl Ledger {
         self.lines()[order] = fate;
     }
 
+    /// What has become of an order.
+    pub(crate) fn of(&self, order: usize) -> Fate {
+        self.lines()[order].clone()
+    }
+
     /// A copy of all lines.
     pub(crate) fn all(&self) -> Vec<Fate> {
         self.lines().clone()

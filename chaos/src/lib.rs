@@ -11,6 +11,7 @@ mod faults;
 pub mod harness;
 mod ledger;
 mod link;
+mod onlooker;
 mod options;
 mod orders;
 mod payload;

@@ -55,6 +55,8 @@ pub(crate) struct Command {
     pub(crate) sleep_ms: u64,
     /// Printed to standard output; otherwise its tag.
     pub(crate) stdout: Option<Slice>,
+    /// In so many parts, with a pause behind each but the last; then somebody looks on. 0 is one part as well.
+    pub(crate) parts: usize,
     /// Printed to standard error.
     pub(crate) stderr: Option<Slice>,
     /// How it ends.
@@ -70,6 +72,11 @@ pub(crate) struct Command {
     /// Attempts, and the time between them.
     pub(crate) attempts: Option<(u32, u64)>,
 }
+
+/// The parts in which an output is printed at which somebody looks on, at most, and the pause between them.
+const PARTS_MAX: u64 = 8;
+/// See [`PARTS_MAX`].
+const PARTS_PAUSE: &str = "sleep 0.15";
 
 /// A sleep without end.
 const FOR_EVER_MS: u64 = 600_000;
@@ -134,6 +141,26 @@ impl Order {
         order
     }
 
+    /// Has the output of some commands be printed bit by bit, as text, so that there is something to look on at.
+    pub(crate) fn slow_down(&mut self, dice: &mut Dice) {
+        let may = self.cancel_after.is_none() && dice.chance(60);
+        if let What::Command(command) = &mut self.what
+            && may
+            && let Some(slice) = &mut command.stdout
+        {
+            slice.text = true;
+            command.parts = dice.between(2, PARTS_MAX) as usize;
+            if let Some(errors) = &mut command.stderr {
+                errors.text = true;
+            }
+        }
+    }
+
+    /// Whether somebody looks on while it runs.
+    pub(crate) fn is_followed(&self) -> bool {
+        matches!(&self.what, What::Command(command) if command.parts > 1)
+    }
+
     /// The message as it stands in `inmsg.txt`.
     pub(crate) fn message(&self, names: &[String], effects: &Effects, payload: &Payload) -> Value {
         let to = names[self.to].as_str();
@@ -155,7 +182,13 @@ impl Order {
 
     fn script(&self, line: &str, command: &Command, payload: &Payload) -> String {
         let mut script = vec![line.to_owned()];
-        script.push(command.stdout.map_or_else(|| format!("echo {}", self.tag), |slice| payload.print(slice)));
+        script.push(command.stdout.map_or_else(
+            || format!("echo {}", self.tag),
+            |slice| {
+                let parts: Vec<String> = slice.parts(command.parts).map(|part| payload.print(part)).collect();
+                parts.join(&format!("; {PARTS_PAUSE}; "))
+            },
+        ));
         script.extend(command.stderr.map(|slice| format!("({}) >&2", payload.print(slice))));
         if command.sleep_ms > 0 {
             script.push(format!("sleep {}.{:03}", command.sleep_ms / 1000, command.sleep_ms % 1000));

@@ -54,6 +54,16 @@ impl Payload {
 }
 
 impl Slice {
+    /// The same in so many parts that are about as long; fewer where it is short.
+    pub(crate) fn parts(self, parts: usize) -> impl Iterator<Item = Self> {
+        let step = self.len.div_ceil(parts.max(1)).max(1);
+        (0..self.len.max(1)).step_by(step).map(move |at| Self {
+            text: self.text,
+            offset: self.offset + at,
+            len: step.min(self.len - at),
+        })
+    }
+
     /// A part of so many bytes, somewhere.
     pub(crate) fn thrown(dice: &mut Dice, text: bool, len: usize) -> Self {
         Self { text, offset: dice.index(BYTES - len), len }

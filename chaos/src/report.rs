@@ -85,6 +85,7 @@ pub(crate) fn total(total: &Total, markdown: bool) {
         total.longest.as_secs_f64()
     );
     println!("{} starts compared with their deadlines", total.audited.deadlines);
+    println!("{} bytes seen by those who looked on, through {} breaks", total.audited.seen, total.audited.breaks);
     println!(
         "lost {}, carried out twice {}, other findings {}",
         total.audited.lost, total.audited.twice, total.audited.other

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::dice::Dice;
 use crate::faults::{Fault, Struck};
 use crate::harness::{Fleet, Process};
+use crate::onlooker::Seen;
 use crate::orders::{Effects, Order};
 use crate::payload::Payload;
 use crate::tape::Tape;
@@ -80,6 +81,8 @@ pub(crate) struct World<'f> {
     pub(crate) chronicle: Vec<String>,
     /// What was found wrong before the audit.
     pub(crate) wrong: Vec<String>,
+    /// What those saw who looked on while commands ran.
+    pub(crate) seen: Vec<Seen>,
     /// Whether the program has switches.
     pub(crate) has_switches: bool,
     /// How many faults strike in this world.

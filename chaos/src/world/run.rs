@@ -16,6 +16,7 @@ use crate::audit::{self, Audited};
 use crate::harness::{Fleet, Port};
 use crate::ledger::Ledger;
 use crate::link::Link;
+use crate::onlooker::{self, Seen};
 use crate::orders::Effects;
 use crate::payload::Payload;
 use crate::submit::{Submission, Submitter};
@@ -89,6 +90,8 @@ pub(crate) fn run(seed: u64, terms: &Terms) -> anyhow::Result<Outcome> {
                     scope.spawn(|| submitter.run())
                 })
                 .collect();
+            let onlookers = onlooker::of(&world, &ledger, &given_up);
+            let onlookers: Vec<_> = onlookers.into_iter().map(|one| scope.spawn(|| one.run())).collect();
             let giving_up = GivingUp(&given_up);
             world.live();
             let mended_at = world.timer.elapsed();
@@ -101,6 +104,7 @@ pub(crate) fn run(seed: u64, terms: &Terms) -> anyhow::Result<Outcome> {
                     Err(_) => world.wrong.push("whoever hands in has panicked".to_owned()),
                 }
             }
+            world.seen = onlookers.into_iter().map(|one| one.join().unwrap_or_else(|_| Seen::lost())).collect();
             let settled_in = world.timer.elapsed().saturating_sub(mended_at);
             let audited = audit::audit(&mut world, &submissions, &ledger.all(), settled);
             Outcome {
@@ -153,6 +157,7 @@ impl<'f> World<'f> {
             skipped: BTreeMap::new(),
             chronicle: Vec::new(),
             wrong: Vec::new(),
+            seen: Vec::new(),
             has_switches: terms.has_switches,
             faults: plan.faults.len(),
             broker_away: false,

@@ -82,7 +82,7 @@ impl Plan {
         let mut dice = Dice::of(seed, 1);
         let machines = terms.nodes + 1;
         let mut order_dice = dice.fork();
-        let orders: Vec<Order> =
+        let mut orders: Vec<Order> =
             (0..terms.messages).map(|number| Order::thrown(number, machines, &mut order_dice)).collect();
         let submissions = submissions(&orders, terms.duration, &mut dice.fork());
         let faults = chosen(seed, terms, &mut dice.fork());
@@ -97,6 +97,8 @@ impl Plan {
         // Dice of its own, so that it changes nothing else about a seed.
         let of_seed = Dice::of(seed, 2).pick(&[Trust::Open, Trust::Open, Trust::Signed, Trust::Sealed]);
         let trust = terms.trust.unwrap_or(of_seed);
+        let mut slow_dice = Dice::of(seed, 3);
+        orders.iter_mut().for_each(|order| order.slow_down(&mut slow_dice));
         Self { orders, submissions, strikes, faults, trust, dice }
     }
 }
