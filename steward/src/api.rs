@@ -27,6 +27,7 @@
 
 pub(crate) mod client;
 mod errors;
+mod following;
 mod keys;
 mod live;
 mod messages;

@@ -2,15 +2,13 @@
 //! until the message has ended and all of it was given. Nothing travels for an output that nobody looks at here, and
 //! nothing for a command that is over at once: its result brings all.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use futures_util::stream;
 use protocol::message::MessageId;
 use protocol::name::NodeName;
@@ -20,8 +18,8 @@ use serde::Deserialize;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
+use super::following::{Heard, heard, json_lines};
 use super::messages::{id, open_output};
 use super::{ApiError, LOOK_AGAIN, Shared};
 use crate::clock::Clock;
@@ -103,13 +101,8 @@ pub(super) async fn output(
         files: [None, None],
         is_over: false,
     };
-    let lines = stream::unfold(follow, |mut follow| async move {
-        let mut line = serde_json::to_string(&follow.line().await?).ok()?;
-        line.push('\n');
-        Some((Ok::<_, Infallible>(line), follow))
-    });
-    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((kind, Body::from_stream(lines)).into_response())
+    let lines = stream::unfold(follow, |mut follow| async move { Some((follow.line().await?, follow)) });
+    Ok(json_lines(lines))
 }
 
 struct Follow {
@@ -347,37 +340,6 @@ async fn grown(attached: &mut Option<Attached>) {
             Err(_) => std::future::pending().await,
         },
         None => std::future::pending().await,
-    }
-}
-
-/// What was reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
-    /// Something about the message.
-    Message,
-    /// Something about its node.
-    Presence,
-}
-
-/// Returns when something was reported that concerns a message. None when the node stops.
-async fn heard(reports: &mut broadcast::Receiver<Arc<Report>>, message: MessageId, to: &str) -> Option<Heard> {
-    loop {
-        match reports.recv().await {
-            Ok(report) => match &*report {
-                Report::Out { id, .. } if *id == message => return Some(Heard::Message),
-                Report::Presence { peer, .. } | Report::StoreLost { peer } if peer.as_str() == to => {
-                    return Some(Heard::Presence);
-                }
-                Report::Out { .. }
-                | Report::Presence { .. }
-                | Report::StoreLost { .. }
-                | Report::In { .. }
-                | Report::Conflict { .. }
-                | Report::Dropped { .. } => {}
-            },
-            Err(RecvError::Lagged(_)) => return Some(Heard::Message),
-            Err(RecvError::Closed) => return None,
-        }
     }
 }
 

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
+use super::following::{heard, json_lines};
 use super::socket::Peer;
 use super::{ApiError, BODY_BYTES_MAX, LOOK_AGAIN, SMALL_BODY_BYTES_MAX, Shared, body, length};
 use crate::audit::By;
@@ -228,12 +228,8 @@ async fn events(State(api): State<Shared>, Path(text): Path<String>) -> Result<R
     let reports = api.engine.reports.subscribe();
     let view = api.message(id).await?;
     let follow = Follow { api, id, reports, last: None, next: Some(view) };
-    let lines = stream::unfold(follow, |mut follow| async move {
-        let line = follow.line().await?;
-        Some((Ok::<_, std::convert::Infallible>(line), follow))
-    });
-    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((kind, Body::from_stream(lines)).into_response())
+    let lines = stream::unfold(follow, |mut follow| async move { Some((follow.line().await?, follow)) });
+    Ok(json_lines(lines))
 }
 
 struct Follow {
@@ -246,7 +242,7 @@ struct Follow {
 
 impl Follow {
     /// The next line; `None` at the end.
-    async fn line(&mut self) -> Option<String> {
+    async fn line(&mut self) -> Option<MessageView> {
         if self.last.as_ref().is_some_and(|last| last.finished_at.is_some()) {
             return None;
         }
@@ -259,10 +255,8 @@ impl Follow {
                 }
             };
             if self.last.as_ref() != Some(&view) {
-                let mut line = serde_json::to_string(&view).ok()?;
-                line.push('\n');
-                self.last = Some(view);
-                return Some(line);
+                self.last = Some(view.clone());
+                return Some(view);
             }
         }
     }
@@ -270,28 +264,12 @@ impl Follow {
     /// Waits until the message may have changed. `None` when the node stops.
     async fn change(&mut self) -> Option<()> {
         let end = self.api.supervisor.token();
-        loop {
-            let report = tokio::select! {
-                () = end.cancelled() => return None,
-                // What a message waits for changes without a report about the message.
-                () = tokio::time::sleep(LOOK_AGAIN) => return Some(()),
-                report = self.reports.recv() => report,
-            };
-            match report {
-                Ok(report) if self.concerns(&report) => return Some(()),
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => return Some(()),
-                Err(RecvError::Closed) => return None,
-            }
-        }
-    }
-
-    fn concerns(&self, report: &Report) -> bool {
         let to = self.last.as_ref().map_or("", |view| &view.to_node);
-        match report {
-            Report::Out { id, .. } => *id == self.id,
-            Report::Presence { peer, .. } | Report::StoreLost { peer } => peer.as_str() == to,
-            Report::In { .. } | Report::Conflict { .. } | Report::Dropped { .. } => false,
+        tokio::select! {
+            () = end.cancelled() => None,
+            // What a message waits for changes without a report about the message.
+            () = tokio::time::sleep(LOOK_AGAIN) => Some(()),
+            heard = heard(&mut self.reports, self.id, to) => heard.map(drop),
         }
     }
 }
