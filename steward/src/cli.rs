@@ -212,7 +212,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Exit, (anyhow::Error, u8)> {
 /// The values of a node's options, wherever they stand: before the verb, after it, or without one.
 fn flags(matches: &ArgMatches, own: &ArgMatches, is_run: bool) -> anyhow::Result<BTreeMap<&'static str, Vec<String>>> {
     let mut flags = BTreeMap::new();
-    for opt in options::ALL {
+    for opt in options::all() {
         let is_dir = opt.name == options::DIR.name;
         // Verbs have options of their own with names like ours (`messages --node`); only `run` has a node's.
         let places: &[&ArgMatches] = if is_run && !is_dir { &[matches, own] } else { &[matches] };

@@ -34,7 +34,7 @@ SIGTERM or Ctrl-C stops the node; what it has accepted is kept and goes on at th
 
 /// The options of a running node.
 pub(super) fn node_args() -> impl Iterator<Item = Arg> {
-    options::ALL.iter().filter(|opt| opt.name != options::DIR.name).map(|opt| opt.arg())
+    options::all().filter(|opt| opt.name != options::DIR.name).map(|opt| opt.arg())
 }
 
 impl Args for Run {

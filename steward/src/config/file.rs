@@ -83,11 +83,11 @@ impl File {
 
 /// An option by its name in camel or kebab case.
 fn find(name: &str) -> Option<&'static Opt> {
-    options::ALL.iter().find(|opt| opt.name == name || opt.flag() == name).copied()
+    options::all().find(|opt| opt.name == name || opt.flag() == name)
 }
 
 fn unknown(name: &str) -> String {
-    let near = nearest(name, options::ALL.iter().map(|opt| opt.name));
+    let near = nearest(name, options::all().map(|opt| opt.name));
     match near {
         Some(near) => format!("there is no option {name:?}; did you mean {near:?}?"),
         None => format!("there is no option {name:?}; `steward --help` lists them all"),

@@ -148,7 +148,7 @@ impl Sources {
     /// Variables that look like a misspelt option: not an error, because some container runtimes set variables that
     /// begin with the name of a service, but worth a word.
     pub(crate) fn suspects(&self) -> Vec<String> {
-        let known: Vec<String> = options::ALL.iter().map(|opt| opt.variable()).collect();
+        let known: Vec<String> = options::all().map(|opt| opt.variable()).collect();
         let is_known = |name: &str| {
             known.iter().any(|known| known == name)
                 || name == "STEWARD_CONFIG"
