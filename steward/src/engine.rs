@@ -27,7 +27,7 @@ pub(crate) use self::stats::{EngineStats, little_room};
 use crate::blobs::{Blobs, Owner};
 use crate::clock::Clock;
 use crate::message_log::MessageLog;
-use crate::store::{CommitError, IdentityRow, Note, Reader, Retention, Store};
+use crate::store::{CommitError, Cursor, IdentityRow, Note, Reader, Retention, Store};
 use crate::troubles::Troubles;
 use crate::view::{MessageView, NodeView, ProcessView};
 
@@ -65,6 +65,8 @@ pub(crate) enum Input {
     Event(Event),
     /// Messages that somebody here sends: all of them or none. Answered once they are durable.
     Submit(Vec<Message>, oneshot::Sender<Result<Vec<MessageId>, EngineError>>),
+    /// The same, with how far whoever submits them is: both become durable together. There may be no messages.
+    Keep(Vec<Message>, Cursor, oneshot::Sender<Result<Vec<MessageId>, EngineError>>),
     /// Somebody here takes a message back. Answered with the state that it has then.
     Cancel(MessageId, oneshot::Sender<Result<MessageView, EngineError>>),
     /// A look at one message, with what only the loop knows (attempts, next attempt, why it waits).
@@ -132,6 +134,12 @@ impl EngineHandle {
         self.ask(|reply| Input::Submit(messages, reply)).await
     }
 
+    /// Accepts messages, all or none, and keeps how far whoever gives them is, in one transaction; returns once they are
+    /// durable. After an error neither may be so; `EngineError::Store` with a disk that is stuck leaves that open.
+    pub(crate) async fn keep(&self, messages: Vec<Message>, cursor: Cursor) -> Result<Vec<MessageId>, EngineError> {
+        self.ask(|reply| Input::Keep(messages, cursor, reply)).await
+    }
+
     /// Asks the loop something and waits for the answer.
     pub(crate) async fn ask<T>(
         &self,
@@ -183,15 +191,29 @@ impl Own {
 /// What one turn of the loop has gathered.
 #[derive(Default)]
 struct Turn {
-    writes: Vec<Write>,
+    lasting: Lasting,
     effects: Vec<Effect>,
-    /// Whose keys they are that have signed what came.
-    identities: Vec<IdentityRow>,
     /// What is to be kept beside the messages.
     notes: Vec<Note>,
     answers: Vec<Answer>,
     /// What was submitted in it, and so is not in the store yet.
     submitted: HashSet<MessageId>,
+}
+
+/// What of a turn has to be durable before any of it is done.
+#[derive(Default)]
+struct Lasting {
+    writes: Vec<Write>,
+    /// Whose keys they are that have signed what came.
+    identities: Vec<IdentityRow>,
+    /// How far those are who read endless sources.
+    cursors: Vec<Cursor>,
+}
+
+impl Lasting {
+    fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.identities.is_empty() && self.cursors.is_empty()
+    }
 }
 
 /// Somebody who waits for the turn to be durable.
@@ -203,7 +225,7 @@ enum Answer {
 
 impl Turn {
     fn add(&mut self, step: Step) {
-        self.writes.extend(step.writes);
+        self.lasting.writes.extend(step.writes);
         self.effects.extend(step.effects);
     }
 
@@ -214,10 +236,12 @@ impl Turn {
             matches!(write, Write::Forget(_) | Write::InLane(_) | Write::DropInLane { .. } | Write::Peer(_))
         };
         let idle_effect = |effect: &Effect| matches!(effect, Effect::Report(_) | Effect::Discard(_));
-        (1..=HOLD_WRITES_MAX).contains(&self.writes.len())
+        let Lasting { writes, identities, cursors } = &self.lasting;
+        (1..=HOLD_WRITES_MAX).contains(&writes.len())
             && self.answers.is_empty()
-            && self.identities.is_empty()
-            && self.writes.iter().all(idle_write)
+            && identities.is_empty()
+            && cursors.is_empty()
+            && writes.iter().all(idle_write)
             && self.effects.iter().all(idle_effect)
     }
 }
@@ -237,7 +261,7 @@ impl Engine {
             let look_at = held.as_ref().map_or(prune_at, |(_, until)| prune_at.min(*until));
             self.gather(&mut inputs, look_at).await;
             let (mut turn, until) = held.take().unwrap_or_else(|| (Turn::default(), self.clock.elapsed() + HOLD_MAX));
-            turn.identities.append(&mut self.own.identities);
+            turn.lasting.identities.append(&mut self.own.identities);
             while let Some(event) = self.own.events.pop_front() {
                 turn.add(self.node.step(self.clock.now(), event));
             }
@@ -295,7 +319,8 @@ impl Engine {
     fn take(&mut self, input: Input, turn: &mut Turn) {
         match input {
             Input::Event(event) => turn.add(self.node.step(self.clock.now(), event)),
-            Input::Submit(messages, reply) => self.submit(messages, reply, turn),
+            Input::Submit(messages, reply) => self.submit((messages, None), reply, turn),
+            Input::Keep(messages, cursor, reply) => self.submit((messages, Some(cursor)), reply, turn),
             Input::Cancel(id, reply) => match self.store.find(id) {
                 Ok(Some(found)) => {
                     if found.ended.is_none() {
@@ -307,7 +332,7 @@ impl Engine {
                 Ok(None) => respond(reply, Err(EngineError::Unknown(id))),
                 Err(error) => respond(reply, Err(EngineError::Store(error.to_string().into()))),
             },
-            Input::Identity(row) => turn.identities.push(row),
+            Input::Identity(row) => turn.lasting.identities.push(row),
             Input::Note(rows, reply) => {
                 turn.notes.extend(rows);
                 turn.answers.push(Answer::Noted(reply));
@@ -320,7 +345,7 @@ impl Engine {
     /// Where one is for a node too many to know, those to known nodes stay accepted; the log says so.
     fn submit(
         &mut self,
-        messages: Vec<Message>,
+        (messages, cursor): (Vec<Message>, Option<Cursor>),
         reply: oneshot::Sender<Result<Vec<MessageId>, EngineError>>,
         turn: &mut Turn,
     ) {
@@ -356,20 +381,23 @@ impl Engine {
                 tracing::warn!(why, "messages of one request were refused; others of it may have been taken");
                 respond(reply, Err(EngineError::Rejected(why)));
             }
-            None => turn.answers.push(Answer::Submitted(ids, reply)),
+            None => {
+                turn.lasting.cursors.extend(cursor);
+                turn.answers.push(Answer::Submitted(ids, reply));
+            }
         }
     }
 
     /// Commits a turn, and then does what it brought. Answers with whoever asked for the end meanwhile.
     async fn finish(&mut self, turn: Turn) -> Option<oneshot::Sender<()>> {
-        let Turn { writes, effects, identities, notes, mut answers, .. } = turn;
-        if !writes.is_empty() || !identities.is_empty() {
-            self.log.add(&writes);
+        let Turn { lasting, effects, notes, mut answers, .. } = turn;
+        if !lasting.is_empty() {
+            self.log.add(&lasting.writes);
             let started = self.clock.elapsed();
-            if let Err(error) = self.save(&identities, &writes) {
+            if let Err(error) = self.save(&lasting) {
                 if let CommitError::Full | CommitError::Sqlite(_) = error {
                     let why = error.to_string();
-                    if let Some(done) = self.until_saved(&identities, &writes, why, &mut answers).await {
+                    if let Some(done) = self.until_saved(&lasting, why, &mut answers).await {
                         return Some(done);
                     }
                 } else {
@@ -378,7 +406,7 @@ impl Engine {
                     return Some(oneshot::channel().0);
                 }
             }
-            self.stats.committed(self.store.commits(), &writes, self.clock.elapsed().saturating_sub(started));
+            self.stats.committed(self.store.commits(), &lasting.writes, self.clock.elapsed().saturating_sub(started));
             if self.store.take_due() {
                 self.stats.replies_due.notify_one();
             }
@@ -397,9 +425,9 @@ impl Engine {
     }
 
     /// Makes a turn durable: whose keys they are first, because what they have signed runs only for who they are.
-    fn save(&mut self, identities: &[IdentityRow], writes: &[Write]) -> Result<(), CommitError> {
-        self.store.identify(identities)?;
-        self.store.commit(writes).map(drop)
+    fn save(&mut self, lasting: &Lasting) -> Result<(), CommitError> {
+        self.store.identify(&lasting.identities)?;
+        self.store.commit_with(&lasting.writes, &lasting.cursors).map(drop)
     }
 
     /// Writes what the message log had no room for, and cleans up a little. Answers with the pause until the next time.

@@ -22,6 +22,7 @@ use protocol::name::NodeName;
 use crate::audit::{Audit, By};
 use crate::engine::{EngineError, EngineHandle};
 use crate::security::sealing::Policy;
+use crate::store::{CURSOR_BYTES_MAX, Cursor};
 
 pub(crate) use input::MessageInput;
 
@@ -186,6 +187,28 @@ impl Intake {
             }
         }
         Ok(accepted)
+    }
+
+    /// Accepts messages of the node itself, at most [`CHUNK_MESSAGES_MAX`] and [`CHUNK_BYTES_MAX`] of `data`, and keeps how
+    /// far whoever gives them is, in one transaction: all of it or nothing. There may be no messages.
+    pub(crate) async fn keep(&self, inputs: Vec<MessageInput>, cursor: Cursor) -> Result<Vec<MessageId>, IntakeError> {
+        let fault = |index: usize, error: String| IntakeError::Invalid(vec![Fault { index, error }]);
+        let mut messages = Vec::with_capacity(inputs.len());
+        for (index, input) in inputs.into_iter().enumerate() {
+            messages.extend(input.check(&self.defaults, |_| ids::next()).map_err(|error| fault(index, error))?);
+        }
+        let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+        if messages.len() > CHUNK_MESSAGES_MAX || bytes > CHUNK_BYTES_MAX || cursor.text.len() > CURSOR_BYTES_MAX {
+            let (many, long) = (messages.len(), cursor.text.len());
+            return Err(fault(
+                0,
+                format!(
+                    "{many} messages with {bytes} bytes and a cursor of {long} bytes are too much for one transaction"
+                ),
+            ));
+        }
+        let kept = self.engine.keep(messages, cursor).await;
+        kept.map_err(|error| IntakeError::Engine { accepted: Vec::new(), error })
     }
 
     async fn hand_over(&self, chunk: Vec<Message>, by: Option<By>) -> Result<Vec<MessageId>, EngineError> {

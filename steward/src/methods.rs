@@ -33,7 +33,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use protocol::event::{Facts, Ticket};
-use protocol::message::MessageId;
+use protocol::message::{Kind, MessageId};
 use protocol::outcome::Final;
 
 pub(crate) use context::MethodCtx;
@@ -73,11 +73,19 @@ pub(crate) trait Method: Send + Sync + 'static {
     const EVENT: bool;
     /// How many messages of a lane one run may take.
     const BATCH: usize = 1;
+    /// Whether a command of it goes on until it is cancelled. Nothing waits for it to end: neither what follows it in its
+    /// lane nor the node when it stops; it has no default time limit, and it goes on with the next start.
+    const STANDING: bool = false;
     /// Its data, understood.
     type Args: Send;
 
     /// Understands `data`, or says in words why it makes no sense; the message is refused with them.
     fn parse(data: &[String]) -> Result<Self::Args, String>;
+
+    /// The same for a message that is sent as an event, where that is something else than the command.
+    fn parse_event(data: &[String]) -> Result<Self::Args, String> {
+        Self::parse(data)
+    }
 
     /// Adds the arguments of the next message of a batch. Called only where `BATCH` is more than 1.
     fn join(_batch: &mut Self::Args, _next: Self::Args) {}
@@ -129,7 +137,8 @@ trait Entry: Send + Sync {
     fn rerun(&self) -> bool;
     fn event(&self) -> bool;
     fn batch(&self) -> usize;
-    fn check(&self, data: &[String]) -> Result<(), String>;
+    fn standing(&self) -> bool;
+    fn check(&self, kind: Kind, data: &[String]) -> Result<(), String>;
     fn run<'a>(&self, host: &'a Arc<Host>, batch: Batch) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
 
@@ -156,13 +165,22 @@ impl<M: Method> Entry for Row<M> {
         M::BATCH
     }
 
-    fn check(&self, data: &[String]) -> Result<(), String> {
-        M::parse(data).map(drop)
+    fn standing(&self) -> bool {
+        M::STANDING
+    }
+
+    fn check(&self, kind: Kind, data: &[String]) -> Result<(), String> {
+        parse::<M>(kind, data).map(drop)
     }
 
     fn run<'a>(&self, host: &'a Arc<Host>, batch: Batch) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        Box::pin(runner::execute::<M>(host, batch))
+        Box::pin(runner::running::execute::<M>(host, batch))
     }
+}
+
+/// A method's data, understood as what the message is.
+fn parse<M: Method>(kind: Kind, data: &[String]) -> Result<M::Args, String> {
+    if kind.is_command() { M::parse(data) } else { M::parse_event(data) }
 }
 
 fn entry(method: &str) -> Option<&'static dyn Entry> {
@@ -182,13 +200,18 @@ pub(crate) fn takes_events(method: &str) -> Option<bool> {
     entry(method).map(Entry::event)
 }
 
+/// Whether a message goes on until it is cancelled; see [`Method::STANDING`].
+pub(crate) fn stands(kind: Kind, method: &str) -> bool {
+    kind.is_command() && entry(method).is_some_and(Entry::standing)
+}
+
 /// The names of the methods that this node knows, in the order of the table.
 pub(crate) fn known() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|entry| entry.name())
 }
 
 /// Checks a message's method and data as far as that can be done without running it. The error is a reason in words.
-pub(crate) fn check(method: &str, data: &[String]) -> Result<(), String> {
+pub(crate) fn check(kind: Kind, method: &str, data: &[String]) -> Result<(), String> {
     let Some(entry) = entry(method) else {
         let known: Vec<_> = known().collect();
         return Err(format!(
@@ -197,7 +220,7 @@ pub(crate) fn check(method: &str, data: &[String]) -> Result<(), String> {
             known.join(", ")
         ));
     };
-    entry.check(data).map_err(|why| format!("{method}: {why}"))
+    entry.check(kind, data).map_err(|why| format!("{method}: {why}"))
 }
 
 /// The data of a message from the JSON text that carries it.

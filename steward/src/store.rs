@@ -6,6 +6,7 @@
 
 mod batch;
 mod columns;
+mod cursors;
 mod error;
 mod errors;
 mod evidence;
@@ -43,6 +44,7 @@ use protocol::step::Write;
 use protocol::time::Wall;
 use rusqlite::{Connection, TransactionBehavior};
 
+pub(crate) use self::cursors::{CURSOR_BYTES_MAX, Cursor, CursorName};
 pub(crate) use self::error::{CommitError, OpenError, ReadError};
 pub(crate) use self::errors::{ERROR_BYTES_MAX, ErrorFilter, ErrorRow};
 pub(crate) use self::evidence::{Kept, Signed};
@@ -80,6 +82,7 @@ pub(crate) struct Store {
     lanes: OutLanes,
     cleaner: Cleaner,
     replies: Replies,
+    cursors: cursors::Runs,
 }
 
 /// What is known of results with which something is to be done, so that nobody looks for them where there are none.
@@ -100,8 +103,11 @@ impl Store {
             .map_err(|error| OpenError::Damaged { path: dir.join(schema::FILE), why: error.to_string() })?;
         let any = replies::is_any_open(&connection)
             .map_err(|error| OpenError::Damaged { path: dir.join(schema::FILE), why: error.to_string() })?;
+        let cursors = cursors::Runs::read(&connection)
+            .map_err(|error| OpenError::Damaged { path: dir.join(schema::FILE), why: error.to_string() })?;
         Ok(Self {
             dir: dir.to_owned(),
+            cursors,
             replies: Replies { any, due: any },
             connection,
             meta,
@@ -154,16 +160,26 @@ impl Store {
     /// Makes the writes durable in one transaction and returns the number of transactions so far. After an error nothing
     /// of the batch is in the store, and the same batch can be tried again. No writes, no transaction.
     pub(crate) fn commit(&mut self, writes: &[Write]) -> Result<u64, CommitError> {
-        if writes.is_empty() {
+        self.commit_with(writes, &[])
+    }
+
+    /// The same, with how far those are whose reading brought them.
+    pub(crate) fn commit_with(&mut self, writes: &[Write], cursors: &[Cursor]) -> Result<u64, CommitError> {
+        if writes.is_empty() && cursors.is_empty() {
             return Ok(self.meta.commits);
         }
         reach(Point::BeforeCommit);
-        match self.transact(writes) {
+        match self.transact(writes, cursors) {
             Ok(last_ticket) => {
                 reach(Point::AfterCommit);
                 self.names.keep();
                 self.lanes.keep();
                 self.meta.commits += 1;
+                for write in writes {
+                    if let Write::Ended { ticket, .. } | Write::Forget(ticket) = write {
+                        self.cursors.forget(*ticket);
+                    }
+                }
                 self.meta.last_ticket = self.meta.last_ticket.max(last_ticket);
                 Ok(self.meta.commits)
             }
@@ -176,16 +192,20 @@ impl Store {
     }
 
     /// One transaction; it is rolled back when it is dropped before its commit. Returns the highest ticket in it.
-    fn transact(&mut self, writes: &[Write]) -> Result<u64, CommitError> {
+    fn transact(&mut self, writes: &[Write], cursors: &[Cursor]) -> Result<u64, CommitError> {
         let batch = Batch::new(writes);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         write_outbox(&transaction, &mut self.names, &mut self.lanes, &mut self.replies, &batch.outbox)?;
         for row in batch.out_lanes.values() {
             self.lanes.put(&transaction, row)?;
         }
+        self.cursors.put(&transaction, cursors)?;
         let mut last_ticket = 0;
         for (ticket, change) in &batch.inbox {
             inbox::apply(&transaction, &mut self.names, *ticket, change)?;
+            if change.has_ended() {
+                self.cursors.ended(&transaction, *ticket)?;
+            }
             if change.accept.is_some() {
                 last_ticket = last_ticket.max(ticket.0);
             }

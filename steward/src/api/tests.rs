@@ -140,6 +140,7 @@ async fn answer(
             Input::Submit(messages, reply) => {
                 reply.send(Ok(messages.iter().map(|message| message.id).collect())).unwrap_or_default();
             }
+            Input::Keep(..) => {}
             Input::Show(id, reply) | Input::Cancel(id, reply) => {
                 state = states.try_recv().unwrap_or(state);
                 let known = id == ID.parse::<MessageId>().unwrap();

@@ -39,6 +39,7 @@ impl Engine {
             }
             Input::Event(_)
             | Input::Submit(..)
+            | Input::Keep(..)
             | Input::Cancel(..)
             | Input::Identity(_)
             | Input::Note(..)

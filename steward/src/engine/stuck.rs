@@ -4,11 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use protocol::Event;
-use protocol::step::Write;
 use tokio::sync::oneshot;
 
-use super::{Answer, Engine, EngineError, INPUTS_MAX, Input, respond};
-use crate::store::IdentityRow;
+use super::{Answer, Engine, EngineError, INPUTS_MAX, Input, Lasting, respond};
 
 /// The pause before a failed commit is tried again.
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
@@ -21,8 +19,7 @@ impl Engine {
     /// questions are answered, and everything else waits in its queue.
     pub(super) async fn until_saved(
         &mut self,
-        identities: &[IdentityRow],
-        writes: &[Write],
+        lasting: &Lasting,
         mut why: String,
         answers: &mut Vec<Answer>,
     ) -> Option<oneshot::Sender<()>> {
@@ -36,7 +33,7 @@ impl Engine {
             let wait = retry_at.saturating_sub(self.clock.elapsed());
             match tokio::time::timeout(wait, self.next_held(&mut held)).await {
                 Ok(Some(Input::Stop(done))) => return Some(done),
-                Ok(Some(Input::Submit(_, reply))) => {
+                Ok(Some(Input::Submit(_, reply) | Input::Keep(_, _, reply))) => {
                     respond(reply, Err(EngineError::Store(why.as_str().into())));
                     continue;
                 }
@@ -57,7 +54,7 @@ impl Engine {
             if self.clock.elapsed().saturating_sub(since) > COMMIT_PATIENCE {
                 give_up_waiting(answers, &why);
             }
-            match self.save(identities, writes) {
+            match self.save(lasting) {
                 Ok(()) => break,
                 Err(error) => why = error.to_string(),
             }

@@ -28,7 +28,7 @@ pub(super) fn envelope(body: &[u8]) {
             assert!(read.items.len() <= crate::broker::wire::ITEMS_MAX && read.kind == kind);
             for item in &read.items {
                 let Ok(data) = methods::data(&item.body) else { panic!("data is no array of strings") };
-                drop(methods::check(method, &data));
+                drop(methods::check(protocol::message::Kind::CommandAck, method, &data));
             }
             let written = write_envelope(&me, &read).unwrap_or_else(|error| panic!("it can't be written: {error}"));
             assert_eq!(envelope::decode(&written, &me, kind, method), Ok(read));

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Defaults;
 use crate::clock;
+use crate::methods;
 use crate::replies::spec::Given;
 
 /// The longest `data`, in bytes of its JSON: what a receiver takes.
@@ -232,12 +233,14 @@ impl MessageInput {
         let replies: Vec<Option<Body>> =
             nodes.iter().map(|to| self.reply(kind, to, &method)).collect::<Result<_, _>>()?;
         let created = clock::wall();
+        let stands = methods::stands(kind, method.as_str());
+        let limit = if stands { None } else { defaults.method_timeout };
         let options = Options {
             timeout: timeout(self.timeout)?.unwrap_or(defaults.timeout),
             retries: self.retries.unwrap_or(defaults.retries),
-            method_timeout: method_timeout(self.method_timeout, defaults.method_timeout)?,
+            method_timeout: method_timeout(self.method_timeout, limit)?,
             deadline: self.deadline.map(|deadline| deadline.point(created)).transpose()?,
-            parallel: self.parallel.unwrap_or(false),
+            parallel: self.parallel.unwrap_or(stands),
             rerun: self.rerun.unwrap_or(false),
             seal,
             reply: None,

@@ -8,7 +8,7 @@ use protocol::outcome::{Final, Outcome};
 use protocol::step::Run;
 
 use super::context::Host;
-use super::{Method, data};
+use super::{Method, data, parse};
 use crate::clock;
 use crate::security::rules::{Grant, Limits};
 
@@ -30,7 +30,7 @@ pub(super) async fn ready<M: Method>(
         let refused = |why: String| (Final::Refused, format!("{why}; it had been accepted before that changed"));
         let understood = data(&run.message.body).map_err(failed).and_then(|data| {
             let grant = (host.permit)(&run.message, &data).map_err(refused)?;
-            Ok((M::parse(&data).map_err(failed)?, grant))
+            Ok((parse::<M>(run.message.kind, &data).map_err(failed)?, grant))
         });
         match understood {
             Ok((next, grant)) => {

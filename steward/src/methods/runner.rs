@@ -3,16 +3,15 @@
 //!
 //! It never decides whether or when a message may start, and never writes to the store.
 
+pub(super) mod running;
+
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use protocol::Event;
 use protocol::event::Ticket;
 use protocol::message::Message;
@@ -24,21 +23,20 @@ use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::append::Writer;
-use super::context::{Batch, Host, MethodCtx, Stop, StopSwitch};
+use super::context::{Batch, Host, Stop, StopSwitch};
 use super::job_guard::{Guard, Program};
 use super::live::LiveOutputs;
-use super::ready::{Permit, ready};
-use super::{Ending, Method, entry, error_log, text_logging};
+use super::ready::Permit;
+use super::{Ending, entry, error_log, stands, text_logging};
 use crate::audit::Audit;
 use crate::blobs::Blobs;
-use crate::clock;
-use crate::crash_points::{Point, reach};
 use crate::engine::EngineHandle;
 use crate::enrol::renewal::Renewal;
+use crate::intake::Intake;
 use crate::processes::Processes;
-use crate::security::rules::{Rules, smaller};
+use crate::security::rules::Rules;
+use crate::store::Reader;
 use crate::supervise::{Spec, Stops, Supervisor};
-use crate::troubles::TOLD;
 
 /// How messages ended, in the form that the engine wants.
 pub(super) type Ends = Vec<(Ticket, Outcome)>;
@@ -92,6 +90,10 @@ pub(crate) struct Setup {
     pub(crate) rules: Rules,
     /// How the node's keys are renewed; none without an identity.
     pub(crate) renewal: Option<Renewal>,
+    /// Where methods give messages of their own.
+    pub(crate) intake: Intake,
+    /// What the store has of them.
+    pub(crate) reader: Arc<Reader>,
 }
 
 /// What has happened since the start, for metrics.
@@ -124,14 +126,11 @@ struct Shared {
     live: StdMutex<HashMap<u64, Live>>,
     /// How many entries `live` has, for whoever waits for it to become empty.
     running: watch::Sender<usize>,
-    /// Ends that are not with the engine yet, in messages.
-    untold: watch::Sender<usize>,
     stopping: CancellationToken,
     next: AtomicU64,
     started: AtomicU64,
     unrecorded_started: AtomicU64,
     dropped: AtomicU64,
-    held: AtomicU64,
 }
 
 impl fmt::Debug for Shared {
@@ -143,6 +142,8 @@ impl fmt::Debug for Shared {
 #[derive(Debug)]
 struct Live {
     tickets: Vec<Ticket>,
+    /// Whether it goes on until it is told to stop.
+    standing: bool,
     stop: Arc<StopSwitch>,
 }
 
@@ -176,6 +177,10 @@ impl Runner {
             processes: setup.processes,
             renewal: setup.renewal,
             engine: engine.clone(),
+            intake: setup.intake,
+            reader: setup.reader,
+            untold: watch::Sender::new(0),
+            held: AtomicU64::new(0),
         };
         let shared = Arc::new(Shared {
             host: Arc::new(host),
@@ -185,13 +190,11 @@ impl Runner {
             unrecorded_bytes: AtomicUsize::new(0),
             live: StdMutex::default(),
             running: watch::Sender::new(0),
-            untold: watch::Sender::new(0),
             stopping: CancellationToken::new(),
             next: AtomicU64::new(0),
             started: AtomicU64::new(0),
             unrecorded_started: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-            held: AtomicU64::new(0),
         });
         if let Some(program) = setup.guard {
             let guard = shared.host.guard.clone();
@@ -217,9 +220,12 @@ impl Runner {
 
     /// Lets what runs finish for at most `limit`, then stops it; returns once all ends are with the engine. What should
     /// start from now on is held: it does not start, and nothing is told of it, because an end would only make room for
-    /// the next of its lane. It is taken up when the node starts again.
+    /// the next of its lane. It is taken up when the node starts again, and so is what was stopped and may run again.
     pub(crate) async fn stop(&self, limit: Duration) {
         self.shared.stopping.cancel();
+        for live in self.shared.live().values().filter(|live| live.standing) {
+            live.stop.stop(Stop::NodeStops);
+        }
         if tokio::time::timeout(limit, idle(&self.shared.running)).await.is_err() {
             for live in self.shared.live().values() {
                 live.stop.stop(Stop::NodeStops);
@@ -229,12 +235,12 @@ impl Runner {
                 tracing::warn!("methods don't stop; their messages end as interrupted when the node starts again");
             }
         }
-        if tokio::time::timeout(STOP_LIMIT, idle(&self.shared.untold)).await.is_err() {
+        if tokio::time::timeout(STOP_LIMIT, idle(&self.shared.host.untold)).await.is_err() {
             tracing::warn!("the engine does not take the ends of methods any more");
         }
-        let held = self.shared.held.load(Ordering::Relaxed);
+        let held = self.shared.host.held.load(Ordering::Relaxed);
         if held > 0 {
-            tracing::info!(messages = held, "messages whose turn came while the node stopped were not begun");
+            tracing::info!(messages = held, "messages are taken up when the node starts again");
         }
     }
 
@@ -287,7 +293,7 @@ async fn tell(
         let ends: Ends = together.drain(..).flatten().collect();
         let count = ends.len();
         engine.event(Event::Finished(ends)).await;
-        shared.untold.send_modify(|untold| *untold = untold.saturating_sub(count));
+        shared.host.told(count);
     }
 }
 
@@ -313,10 +319,10 @@ impl Shared {
     fn perform(self: &Arc<Self>, effect: Effect) {
         match effect {
             Effect::Start(runs) if self.stopping.is_cancelled() => {
-                self.held.fetch_add(runs.len() as u64, Ordering::Relaxed);
+                self.host.held.fetch_add(runs.len() as u64, Ordering::Relaxed);
             }
             Effect::Start(runs) => {
-                self.untold.send_modify(|untold| *untold += runs.len());
+                self.host.untold.send_modify(|untold| *untold += runs.len());
                 self.started.fetch_add(runs.len() as u64, Ordering::Relaxed);
                 self.start(runs, true, None);
             }
@@ -345,7 +351,8 @@ impl Shared {
         let stop = Arc::new(StopSwitch::default());
         let tickets = if recorded { runs.iter().map(|run| run.ticket).collect() } else { Vec::new() };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.live().insert(number, Live { tickets, stop: Arc::clone(&stop) });
+        let standing = stands(first.message.kind, first.message.method.as_str());
+        self.live().insert(number, Live { tickets, standing, stop: Arc::clone(&stop) });
         self.running.send_modify(|running| *running += 1);
         let leave = Leave { shared: Arc::clone(self), number };
         let shared = Arc::clone(self);
@@ -361,6 +368,9 @@ impl Shared {
         if let Some(why) = batch.stop.why() {
             let reason = "it was stopped before it began; it did not run";
             let ending = Ending { reason: Some(Arc::from(reason)), ..why.ending() };
+            if batch.recorded && self.host.holds(&batch.runs, &batch.stop, &ending) {
+                return;
+            }
             return self.host.report(&batch, &ending).await;
         }
         self.load(&mut batch).await;
@@ -412,87 +422,6 @@ impl Drop for Leave {
     fn drop(&mut self) {
         self.shared.live().remove(&self.number);
         self.shared.running.send_modify(|running| *running = running.saturating_sub(1));
-    }
-}
-
-impl Host {
-    /// Tells how the messages of a batch ended that has not come to run.
-    async fn report(&self, batch: &Batch, ending: &Ending) {
-        let outcome = |run: &Run| {
-            let bare = Outcome::bare(ending.state, ending.reason.as_deref(), clock::wall());
-            (run.ticket, bare)
-        };
-        if batch.recorded {
-            self.tell(batch.runs.iter().map(outcome).collect()).await;
-        }
-    }
-
-    pub(super) async fn tell(&self, ends: Ends) {
-        if self.ends.send(ends).await.is_err() {
-            tracing::debug!("the node has stopped; an end is not told");
-        }
-    }
-}
-
-/// Runs a method on a batch, and tells how it ended.
-pub(super) async fn execute<M: Method>(host: &Arc<Host>, batch: Batch) {
-    let Batch { runs, stop, recorded } = batch;
-    let (able, args, limits) = ready::<M>(host, runs, recorded).await;
-    let Some(args) = args else { return };
-    reach(Point::BeforeRun);
-    let limit = smaller(able.first().and_then(|run| run.limit), limits.timeout);
-    let mut ctx = MethodCtx::new(host, &able, &stop, recorded, limits);
-    let ending = {
-        let mut method = pin!(AssertUnwindSafe(M::run(args, &mut ctx)).catch_unwind());
-        let stopped = async {
-            let why = match limit {
-                Some(limit) => match tokio::time::timeout(limit, stop.stopped()).await {
-                    Ok(why) => why,
-                    Err(_) => {
-                        stop.stop(Stop::TimedOut(limit));
-                        stop.stopped().await
-                    }
-                },
-                None => stop.stopped().await,
-            };
-            tokio::time::sleep(STOP_LIMIT).await;
-            why
-        };
-        tokio::select! {
-            biased;
-            ended = &mut method => match ended {
-                Ok(Ok(ending)) => ending,
-                Ok(Err(error)) => Ending::because(Final::Failed, error.0),
-                Err(panic) => {
-                    let text = host.supervisor.caught(&format!("method {}", M::NAME), &*panic);
-                    Ending::because(Final::Failed, format!("the method panicked, which is a fault of steward: {text}"))
-                }
-            },
-            why = stopped => why.ending(),
-        }
-    };
-    reach(Point::AfterRun);
-    if !recorded {
-        // Nobody waits for it, so nobody would ever hear of it.
-        for run in &able {
-            host.audit.unrecorded(run, &ending);
-            unheard(run, &ending);
-        }
-    } else if !ctx.reported {
-        let outcome = ctx.outcome(ending);
-        host.tell(able.iter().map(|run| (run.ticket, outcome.clone())).collect()).await;
-    }
-}
-
-/// Tells of a message without a record (NACK types) that went wrong.
-fn unheard(run: &Run, ending: &Ending) {
-    let Run { message, .. } = run;
-    if matches!(ending.state, Final::Failed | Final::TimedOut) {
-        let (node, method, state, id) = (&message.from, &message.method, ending.state, message.id);
-        // It is told to the error log, which is none of those who may read what is sealed.
-        let reason = ending.reason.as_deref().filter(|_| !message.options.seal);
-        let exit_code = ending.exit_code;
-        tracing::warn!(target: TOLD, %method, %node, %state, exit_code, reason, %id, "a message without ACK went wrong");
     }
 }
 

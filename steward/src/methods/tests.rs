@@ -107,7 +107,7 @@ fn the_example_of_where_results_go_is_accepted_as_it_stands() {
     assert_eq!(examples.len(), 3);
     for example in examples {
         let input: crate::intake::MessageInput = serde_json::from_value(example).unwrap();
-        check(&input.method, &input.data).unwrap();
+        check(Kind::parse(&input.command_or_event).unwrap(), &input.method, &input.data).unwrap();
         let defaults = crate::intake::Defaults::new(protocol::name::NodeName::new("central").unwrap());
         let messages = input.check(&defaults, |_| protocol::message::MessageId(1)).unwrap();
         assert!(messages[0].options.reply.is_some());
@@ -122,8 +122,8 @@ fn every_example_is_accepted_by_its_method() {
         assert!(!examples.is_empty(), "{name} has no example");
         for message in examples {
             assert_eq!(message["method"], name);
-            check(name, &data(&message["data"].to_string()).unwrap()).unwrap();
             let kind = Kind::parse(message["commandOrEvent"].as_str().unwrap()).unwrap();
+            check(kind, name, &data(&message["data"].to_string()).unwrap()).unwrap();
             assert!(kind.is_command() || takes_events(name) == Some(true), "{name} takes no events");
         }
     }

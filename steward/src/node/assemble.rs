@@ -96,14 +96,14 @@ pub(super) async fn assemble(
 
     let identity = opened.identity.clone();
     let trust = super::trust::trust(config, &engine.inputs)?;
-    let may = (trust.may_command(), trust.identity().is_some());
     let gate = Gate::open(config, trust.clone());
     gate.keep(&supervisor);
+    let intake = Intake::new(engine.clone(), defaults(config, &trust)).beside(gate.audit.clone());
     let wiring = wiring(config, &engine, (for_broker, bulk, opened.bodies.clone()), &stats, &supervisor, clock, &gate);
     let (broker, name_check) = Broker::new(broker_config(config, &identity, trust), wiring)?;
     keep_broker(&supervisor, &broker);
     let renewal = super::membership::keep(dir, &supervisor, &broker, clock, &gate.audit);
-    let setup = setup(config, &opened, (&engine, &supervisor), (&broker, &renewal), &gate);
+    let setup = setup(config, &opened, (&engine, &supervisor), (&broker, &renewal), (&gate, &intake))?;
     let results = results::Wiring {
         engine: engine.clone(),
         broker: broker.clone(),
@@ -145,7 +145,7 @@ pub(super) async fn assemble(
     let (rules, audit) = (gate.rules, gate.audit);
     let parts =
         Parts { engine, engine_ended, broker, renewal, runner, supervisor, troubles, rules, audit, intake_end, lock };
-    let intake = open_doors(config, &parts, audience, may, clock);
+    open_doors(config, &parts, audience, &intake, clock);
     doors_for_tools(config, &parts, &stats);
     keep_giving(config, &parts, &stats, intake)?;
     Ok((parts, name_check))
@@ -182,24 +182,21 @@ fn keep_giving(config: &Config, parts: &Parts, stats: &EngineStats, intake: Inta
     Ok(())
 }
 
-/// Starts what messages come in by: `inmsg.txt`, `messages.d/` and the socket.
-fn open_doors(
-    config: &Config,
-    parts: &Parts,
-    audience: Audience,
-    (may_command, may_seal): (bool, bool),
-    clock: Clock,
-) -> Intake {
-    let defaults = Defaults {
+/// What a message has that does not say otherwise.
+fn defaults(config: &Config, trust: &Trust) -> Defaults {
+    Defaults {
         from: config.node.name.clone(),
         timeout: config.delivery.timeout,
         retries: config.delivery.retries,
         method_timeout: config.delivery.method_timeout,
-        may_command,
-        may_seal,
+        may_command: trust.may_command(),
+        may_seal: trust.identity().is_some(),
         seal: config.delivery.seal.clone(),
-    };
-    let intake = Intake::new(parts.engine.clone(), defaults).beside(parts.audit.clone());
+    }
+}
+
+/// Starts what messages come in by: `inmsg.txt`, `messages.d/` and the socket.
+fn open_doors(config: &Config, parts: &Parts, audience: Audience, intake: &Intake, clock: Clock) {
     let (dir, end) = (config.node.dir.clone(), parts.intake_end.clone());
     let inmsg_intake = intake.clone();
     parts.supervisor.keep(Spec::new("inmsg.txt").within(end), move |end| {
@@ -231,8 +228,7 @@ fn open_doors(
     }
     let spec = Spec::new("api").stops(Stops::FromAfar("nobody there could start it again"));
     parts.supervisor.keep(spec, move |end| api.clone().run(end));
-    super::membership::hand_out_rules(&config.node.dir, &parts.supervisor, &intake);
-    intake
+    super::membership::hand_out_rules(&config.node.dir, &parts.supervisor, intake);
 }
 
 /// Runs what brings results to where their messages say.
@@ -432,11 +428,11 @@ fn setup(
     opened: &Opened,
     (engine, supervisor): (&EngineHandle, &Supervisor),
     (broker, renewal): (&Broker, &Option<Renewal>),
-    gate: &Gate,
-) -> methods::Setup {
+    (gate, intake): (&Gate, &Intake),
+) -> anyhow::Result<methods::Setup> {
     let (board, rules, dir) = (broker.board().clone(), gate.rules.clone(), &config.node.dir);
     let processes = Processes::new(engine.clone(), supervisor.clone(), board, rules, renewal.clone(), dir);
-    methods::Setup {
+    Ok(methods::Setup {
         node: config.node.name.clone(),
         dir: config.node.dir.clone(),
         blobs: opened.blobs.clone(),
@@ -450,7 +446,9 @@ fn setup(
         permit: gate.permit(),
         rules: gate.rules.clone(),
         renewal: renewal.clone(),
-    }
+        intake: intake.clone(),
+        reader: Arc::new(Reader::open(dir)?),
+    })
 }
 
 fn retention(config: &Config) -> Retention {

@@ -36,7 +36,7 @@ impl Admission {
         let known = data.as_ref().ok().map(Vec::as_slice);
         // The sender's right comes first: who has none learns nothing about what runs here.
         let checked = self.permit(sender, kind, method, known);
-        match checked.and_then(|_| data.and_then(|data| methods::check(method.as_str(), &data))) {
+        match checked.and_then(|_| data.and_then(|data| methods::check(kind, method.as_str(), &data))) {
             Ok(()) => Verdict::Accept(methods::facts(method.as_str())),
             Err(why) => Verdict::Refuse(Arc::from(shorten(&why))),
         }

@@ -25,6 +25,13 @@ pub(super) struct Change<'a> {
     pub(super) forget: bool,
 }
 
+impl Change<'_> {
+    /// Whether it does not run any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.forget || matches!(self.state, Some(InState::Finished(_)))
+    }
+}
+
 /// Makes the change. What comes and goes in one batch leaves no trace.
 pub(super) fn apply(
     connection: &Connection,

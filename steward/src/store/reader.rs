@@ -13,6 +13,7 @@ use protocol::outcome::{Outcome, Output, Stream};
 use protocol::step::{InState, PeerRow};
 use rusqlite::Connection;
 
+use super::cursors::{self, CursorName};
 use super::error::{OpenError, ReadError};
 use super::errors::{self, ErrorFilter};
 use super::evidence::Kept;
@@ -72,6 +73,11 @@ impl Reader {
     /// [`SHOW_BYTES_MAX`](show::SHOW_BYTES_MAX) are in it; for longer ones see [`Reader::output`].
     pub(crate) fn show(&self, id: MessageId) -> Result<Option<MessageView>, ReadError> {
         self.read(|connection| show::show(connection, &self.blobs, id))
+    }
+
+    /// How far somebody is that reads an endless source.
+    pub(crate) fn cursor(&self, name: &CursorName) -> Result<Option<String>, ReadError> {
+        self.read(|connection| cursors::get(connection, name))
     }
 
     /// A message of the outbox with what its receiver has signed of its end.

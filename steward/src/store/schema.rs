@@ -200,6 +200,12 @@ const MIGRATIONS: &[&str] = &[
     );
     CREATE INDEX replies_open ON replies (state, row) WHERE state < 3;
 ",
+    "
+    CREATE TABLE cursors (
+        name TEXT PRIMARY KEY,
+        text TEXT NOT NULL
+    ) WITHOUT ROWID;
+",
 ];
 
 /// Opens the file in `dir` for writing; makes it where there is none, and brings an older one up to date.

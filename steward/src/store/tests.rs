@@ -16,6 +16,7 @@ use protocol::step::{InLaneRow, InState, InboxRow, Moment, OutLaneRow, PeerRow, 
 use protocol::time::Wall;
 use tempfile::TempDir;
 
+mod cursors;
 mod errors;
 mod evidence;
 mod identities;

@@ -52,6 +52,22 @@ fn l2_a_command_marked_rerun_is_run_again_after_a_kill() {
     assert_eq!(central.ended(&id)["state"], "done");
 }
 
+/// A stop in good order is no worse than a kill: what may run again does, and is no `interrupted`.
+#[test]
+fn a_command_marked_rerun_is_run_again_after_a_stop_that_did_not_wait_for_it() {
+    let fleet = Fleet::new();
+    let (central, mut ship1) = (fleet.node("central"), fleet.node_with("ship1", &["--stop-limit", "0s"]));
+    let (ran, gate) = (fleet.file("ran"), fleet.file("gate"));
+    let command = shell("ship1", &format!("echo ran >> {}; {}", ran.path(), gate.awaited()));
+    let id = central.send(&with(command, json!({ "rerun": true })));
+    eventually("the command runs", || (ran.lines().len() == 1).then_some(()));
+    assert_eq!(ship1.terminate(), 0);
+    ship1.start();
+    eventually("the command runs again", || (ran.lines().len() == 2).then_some(()));
+    gate.create();
+    assert_eq!(central.ended(&id)["state"], "done");
+}
+
 /// L6, R9: oldest first, all of them.
 #[test]
 fn l6_what_is_outstanding_goes_out_oldest_first_after_a_restart() {

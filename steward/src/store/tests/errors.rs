@@ -92,13 +92,19 @@ fn a_store_without_errors_gets_room_for_them_and_keeps_what_it_has() {
     let mut store = Store::open(folder.path()).unwrap();
     store.commit(&[submit(1, "ship1", 1), out_lane("ship1", 1)]).unwrap();
     let (epoch, commits) = (store.epoch(), store.commits());
-    store
-        .connection
-        .execute_batch("DROP TABLE errors; DROP TABLE starts; DROP TABLE identities; DROP TABLE evidence; DROP TABLE signers; DROP TABLE replies; PRAGMA user_version = 1")
-        .unwrap();
+    let first = "'meta', 'names', 'out_lanes', 'outbox', 'progress', 'inbox', 'in_lanes', 'peers'";
+    let later = format!("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ({first})");
+    let tables = |connection: &Connection| -> rusqlite::Result<Vec<String>> {
+        connection.prepare(&later)?.query_map([], |row| row.get(0))?.collect()
+    };
+    let later = tables(&store.connection).unwrap();
+    for table in later {
+        store.connection.execute_batch(&format!("DROP TABLE {table}")).unwrap();
+    }
+    store.connection.execute_batch("PRAGMA user_version = 1").unwrap();
     drop(store);
     let error_of_reader = Reader::open(folder.path()).unwrap_err();
-    assert!(matches!(error_of_reader, OpenError::Older { found: 1, known: 6, .. }), "{error_of_reader}");
+    assert!(matches!(error_of_reader, OpenError::Older { found: 1, .. }), "{error_of_reader}");
     let mut store = Store::open(folder.path()).unwrap();
     assert_eq!((store.epoch(), store.commits()), (epoch, commits));
     note(&mut store, &[error(1, 0, "ship1", 1)]);

@@ -6,11 +6,13 @@ use tokio::sync::broadcast;
 
 pub(super) use super::super::*;
 use crate::broker::LinkBoard;
+pub(super) use crate::clock;
 use crate::engine::Input;
+use crate::intake::Defaults;
 use crate::methods::facts;
 use crate::methods::live::LiveOutputs;
 use crate::processes::Processes;
-use crate::store::{ErrorRow, Note};
+use crate::store::{ErrorRow, Note, Store};
 
 /// Everything here happens within milliseconds, unless the machine is very busy.
 pub(super) const SOON: Duration = Duration::from_secs(60);
@@ -62,6 +64,8 @@ impl Rig {
             permit: Arc::new(|_, _| Ok(crate::security::rules::Grant::default())),
             rules,
             renewal: None,
+            intake: Intake::new(engine.clone(), Defaults::new(NodeName::new("ship1").unwrap())),
+            reader: Arc::new(store(dir.path())),
         };
         change(&mut setup);
         let (effects, receiver) = mpsc::channel(64);
@@ -145,6 +149,12 @@ impl Rig {
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
         path
     }
+}
+
+/// An empty store, to read in.
+fn store(dir: &std::path::Path) -> Reader {
+    drop(Store::open(dir).unwrap());
+    Reader::open(dir).unwrap()
 }
 
 pub(super) fn message(ticket: Ticket, method: &str, data: &[&str]) -> Message {

@@ -3,7 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::rig::*;
+use crate::methods::runner::running::execute;
 use crate::methods::{AfterCrash, MethodError};
+use crate::methods::{Method, MethodCtx};
 
 #[tokio::test]
 async fn a_command_knows_its_message_and_has_no_input() {

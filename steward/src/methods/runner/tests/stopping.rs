@@ -131,8 +131,23 @@ async fn a_stop_ends_what_takes_too_long_and_starts_nothing_more() {
     // An end of what is next would make room for what is behind it, and so on, until the whole lane is gone.
     let marker = rig.path("marker");
     rig.start("ShellCommand", &["touch", &marker]).await;
-    until("the start is held", || (rig.runner.shared.held.load(Ordering::Relaxed) == 1).then_some(())).await;
+    until("the start is held", || (rig.runner.shared.host.held.load(Ordering::Relaxed) == 1).then_some(())).await;
     assert!(rig.supervisor.stop(SOON).await.is_empty());
     assert!(!std::path::Path::new(&marker).exists());
+    assert!(rig.is_quiet());
+}
+
+#[tokio::test]
+async fn what_may_run_again_is_held_by_a_stop_as_if_the_node_had_been_killed() {
+    let mut rig = Rig::new();
+    let pid = rig.path("pid");
+    let mut run = rig.run("ShellCommand", &["sh", "-c", &format!("echo $$ > {pid}; sleep 1000; true")]);
+    run.message.options.rerun = true;
+    rig.perform(run).await;
+    let pid = rig.number("pid").await;
+    rig.runner.stop(Duration::ZERO).await;
+    gone(pid).await;
+    assert_eq!(rig.runner.shared.host.held.load(Ordering::Relaxed), 1);
+    assert!(rig.supervisor.stop(SOON).await.is_empty());
     assert!(rig.is_quiet());
 }
