@@ -33,6 +33,7 @@ mod revoke;
 mod rotate;
 mod rules;
 mod run;
+mod script;
 mod send;
 mod show;
 mod source;
@@ -64,6 +65,7 @@ const VERBS: &[Entry] = &[
     entry::<revoke::Revoke>(),
     entry::<rotate::Rotate>(),
     entry::<send::Send>(),
+    entry::<script::Script>(),
     entry::<messages::Messages>(),
     entry::<show::Show>(),
     entry::<logs::Logs>(),

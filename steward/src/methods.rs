@@ -2,8 +2,9 @@
 //! files' texts.
 //!
 //! In the order in which a message meets them: [`runner`] starts it, [`context`] lends its method what it may use,
-//! [`process`] and [`capture`] run a command and keep its output, [`live`] lets others look on, [`as_user`] gives it the user that a rule names, [`job_guard`] ends commands whose node was killed,
-//! [`append`] writes log files. Nothing here decides about delivery, and nothing here decides who may run what: that is
+//! [`program`] runs a command, by means of [`process`] and [`capture`], which look after its processes and its output,
+//! [`live`] lets others look on, [`as_user`] gives it the user that a rule names, [`job_guard`] ends commands whose node was
+//! killed, [`append`] writes log files. Nothing here decides about delivery, and nothing here decides who may run what: that is
 //! `security::admission`, which is asked again before each run.
 
 mod append;
@@ -20,9 +21,11 @@ mod op_process_start;
 mod op_process_stop;
 mod op_rules_apply;
 mod process;
+mod program;
 mod ready;
 mod runner;
 mod say_hello;
+mod script;
 mod shell_command;
 mod text_logging;
 
@@ -46,6 +49,7 @@ use context::{Batch, Host};
 /// Every method, one line each.
 static TABLE: &[&dyn Entry] = &[
     &Row::<shell_command::ShellCommand>::NEW,
+    &Row::<script::Script>::NEW,
     &Row::<text_logging::TextLogging>::NEW,
     &Row::<error_log::ErrorLog>::NEW,
     &Row::<http_get::HttpGet>::NEW,
@@ -56,6 +60,9 @@ static TABLE: &[&dyn Entry] = &[
     &Row::<op_rules_apply::OpRulesApply>::NEW,
     &Row::<op_keys_renew::OpKeysRenew>::NEW,
 ];
+
+/// The method that runs a script which its message brings.
+pub(crate) const SCRIPT: &str = <script::Script as Method>::NAME;
 
 /// The method that brings rules; whom it is taken from is up to the node's own.
 pub(crate) const RULES_APPLY: &str = <op_rules_apply::OpRulesApply as Method>::NAME;
@@ -241,6 +248,9 @@ pub(crate) fn recover(dir: &Path, running: &[(Ticket, MessageId)]) -> usize {
     }
     if let Err(error) = http_get::recover(dir) {
         tracing::warn!(%error, "what is left of downloads that were not whole could not be removed");
+    }
+    if let Err(error) = script::recover(dir) {
+        tracing::warn!(%error, "what is left of scripts that ran could not be removed");
     }
     if running.is_empty() {
         return 0;

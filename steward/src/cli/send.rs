@@ -3,26 +3,22 @@
 //! changes anything for them.
 
 mod follow;
+pub(super) mod options;
 mod progress;
 pub(super) mod results;
 mod written;
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-use protocol::message::Kind;
 use protocol::name::{MethodName, NodeName};
 use serde::Deserialize;
 
+use self::options::Options;
 use self::written::Written;
 use super::exit::{self, Exit, UsageError};
-use super::output::Output;
-use super::{Context, Verb, output, wait_for, when};
+use super::{Context, Verb};
 use crate::api::client::{Client, ClientError};
-use crate::clock;
-use crate::config::units;
 use crate::intake::MessageInput;
-use crate::intake::input::Deadline;
 
 /// What is called where no method is named.
 const COMMAND_METHOD: &str = "ShellCommand";
@@ -77,49 +73,11 @@ pub(super) struct Send {
     /// Send an event instead of a command
     #[arg(long)]
     event: bool,
-    /// Ask for no answer: it is handed to the broker once, and that is all
-    #[arg(long)]
-    no_ack: bool,
     /// What handles it there [default: ShellCommand, for an event TextLogging]
     #[arg(long, value_name = "NAME")]
     method: Option<MethodName>,
-    /// How long to wait until the receiver says that it has it before sending it again [default: the node's]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
-    timeout: Option<std::time::Duration>,
-    /// How many attempts before it is undeliverable; 0: without limit [default: the node's]
-    #[arg(long, value_name = "N")]
-    retries: Option<u32>,
-    /// How long the command may run before it is stopped; 0: without limit [default: the node's]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
-    method_timeout: Option<std::time::Duration>,
-    /// Don't start it after this: +10m (from now), or RFC 3339
-    #[arg(long, value_name = "WHEN", value_parser = when::read_deadline)]
-    deadline: Option<jiff::Timestamp>,
-    /// Start it without waiting for the messages before it to end
-    #[arg(long)]
-    parallel: bool,
-    /// Running it twice is harmless: after a crash of its node in the middle it is run again
-    #[arg(long)]
-    rerun: bool,
-    /// Encrypt it to the node that it is for, and have its result come back encrypted: the broker's operator can't read them
-    #[arg(long)]
-    seal: bool,
-    /// What becomes of its result here: console (kept and shown), file, fileAppend, none (not kept), or a method that takes
-    /// events, like TextLogging [default: console]
-    #[arg(long, value_name = "HOW")]
-    reply_method: Option<String>,
-    /// The folder of that file, below results/ in the node's directory [default: the name of the node that answers]
-    #[arg(long, value_name = "FOLDER")]
-    directory: Option<String>,
-    /// What that file is called [default: METHOD.out]
-    #[arg(long, value_name = "NAME")]
-    file_name: Option<String>,
-    /// Don't wait for what becomes of it: print the ids and go
-    #[arg(long)]
-    detach: bool,
-    /// One JSON object a line: each message as it ends (with --detach: its id)
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: Options,
 }
 
 impl Verb for Send {
@@ -137,27 +95,9 @@ impl Verb for Send {
                 (written.inputs(), Some(written))
             }
         };
-        // The wall clock may be set back a little in the meantime.
-        let since_ms = clock::wall().0.saturating_sub(60_000);
-        wait_for(async {
-            let client = Client::new(&dir);
-            let interrupt = tokio::signal::ctrl_c();
-            tokio::pin!(interrupt);
-            let ids = tokio::select! {
-                ids = submit(&client, &messages) => ids.map_err(|error| match &written {
-                    Some(written) => written.locate(error),
-                    None => error,
-                })?,
-                _ = &mut interrupt => {
-                    output::note("the node had not answered: whether it has the messages is shown by `steward messages`");
-                    return Ok(Exit(exit::CTRL_C));
-                }
-            };
-            let sent = messages.iter().flat_map(MessageInput::receivers).cloned().zip(ids).collect();
-            if self.detach {
-                return self.detached(sent);
-            }
-            results::show(&client, sent, since_ms, self.json, interrupt.as_mut()).await
+        self.how.deliver(&dir, &messages, |error| match &written {
+            Some(written) => written.locate(error),
+            None => error,
         })
     }
 }
@@ -182,24 +122,10 @@ pub(super) async fn submit(client: &Client, messages: &[MessageInput]) -> anyhow
 }
 
 impl Send {
-    fn kind(&self) -> Kind {
-        match (self.event, self.no_ack) {
-            (false, false) => Kind::CommandAck,
-            (false, true) => Kind::CommandNack,
-            (true, false) => Kind::EventAck,
-            (true, true) => Kind::EventNack,
-        }
-    }
-
     /// The messages, one for each node, each node once.
     fn messages(&self) -> Result<Vec<MessageInput>, UsageError> {
-        let mut nodes: Vec<&NodeName> = Vec::new();
-        for node in self.to.iter().chain(&self.nodes) {
-            if !nodes.contains(&node) {
-                nodes.push(node);
-            }
-        }
-        let Some(first) = nodes.first() else {
+        let nodes = || self.to.iter().chain(&self.nodes);
+        let Some(first) = nodes().next() else {
             return Err(UsageError(
                 "say for whom it is: `steward send NODE… -- COMMAND`, or `steward send --file FILE`".to_owned(),
             ));
@@ -209,24 +135,7 @@ impl Send {
         }
         let default = if self.event { EVENT_METHOD } else { COMMAND_METHOD };
         let method = self.method.as_ref().map_or(default, MethodName::as_str);
-        let input = MessageInput {
-            to_node: String::new(),
-            to_nodes: None,
-            data: self.data(),
-            command_or_event: self.kind().as_str().to_owned(),
-            method: method.to_owned(),
-            timeout: self.timeout.map(|timeout| timeout.as_secs_f64()),
-            retries: self.retries,
-            method_timeout: self.method_timeout.map(|timeout| timeout.as_secs_f64()),
-            deadline: self.deadline.map(|deadline| Deadline::At(deadline.to_string())),
-            parallel: self.parallel.then_some(true),
-            rerun: self.rerun.then_some(true),
-            seal: self.seal.then_some(true),
-            reply_method: self.reply_method.clone(),
-            directory: self.directory.clone(),
-            file_name: self.file_name.clone(),
-        };
-        Ok(nodes.into_iter().map(|node| MessageInput { to_node: node.to_string(), ..input.clone() }).collect())
+        Ok(self.how.messages(nodes(), self.how.kind(self.event), method, self.data()))
     }
 
     /// What stands behind `--`. `TextLogging` appends its data as it is, and nobody types a line end in a shell.
@@ -234,19 +143,6 @@ impl Send {
         let is_text = self.event && self.method.is_none();
         let line = |text: &String| if is_text && !text.ends_with('\n') { format!("{text}\n") } else { text.clone() };
         self.argv.iter().map(line).collect()
-    }
-
-    fn detached(&self, sent: Vec<(String, String)>) -> anyhow::Result<Exit> {
-        let mut output = Output::stdout();
-        for (node, id) in sent {
-            if self.json {
-                output.json(&serde_json::json!({ "id": id, "toNode": node }))?;
-            } else {
-                output.line(&id)?;
-            }
-        }
-        output.flush().context("the ids can't be printed")?;
-        Ok(Exit::OK)
     }
 }
 

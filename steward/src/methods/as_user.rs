@@ -6,8 +6,9 @@
 //! the rule names both numbers (`user = "1000:1000"`).
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::IntoRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -17,6 +18,9 @@ use rustix::thread;
 
 /// The hidden verb.
 pub(crate) const VERB: &str = "as-user";
+
+/// Stands where no word names a file.
+const NO_FILE: &str = "-";
 
 /// What a program is told to be that can't be started, as shells have it.
 const NOT_FOUND: u8 = 127;
@@ -69,9 +73,9 @@ impl Account {
         Ok(Self { uid, gid, groups, known: Some((name.to_owned(), PathBuf::from(home))) })
     }
 
-    /// The command that runs `argv` as this user. None: this process has that user already. The error is a reason in
-    /// words.
-    pub(super) fn command(&self, argv: &[String]) -> Result<Option<Command>, String> {
+    /// The command that runs `argv` as this user. None: this process has that user already. The word at the place `file`
+    /// is the path of a file that the user may not reach; it is given to the program open. The error is a reason in words.
+    pub(super) fn command(&self, argv: &[OsString], file: Option<usize>) -> Result<Option<Command>, String> {
         let us = rustix::process::geteuid();
         if us.as_raw() == self.uid {
             return Ok(None);
@@ -87,7 +91,8 @@ impl Account {
         command.args([VERB, &self.uid.to_string(), &self.gid.to_string(), &groups.join(",")]);
         // The node's own directory is for the node alone.
         let home = self.known.as_ref().map(|(_, home)| home.clone()).filter(|home| home.is_dir());
-        command.arg(home.unwrap_or_else(|| PathBuf::from("/"))).args(argv);
+        command.arg(home.unwrap_or_else(|| PathBuf::from("/")));
+        command.arg(file.map_or_else(|| NO_FILE.to_owned(), |place| place.to_string())).args(argv);
         for name in ["HOME", "USER", "LOGNAME", "MAIL", "XDG_RUNTIME_DIR"] {
             command.env_remove(name);
         }
@@ -98,23 +103,41 @@ impl Account {
     }
 }
 
-/// `steward as-user UID GID GROUP,… DIR PROGRAM ARGUMENT…`: becomes the program. Starts no runtime and no thread, so that what it
+/// `steward as-user UID GID GROUP,… DIR FILE PROGRAM ARGUMENT…`: becomes the program. FILE is the place of a word, counted
+/// from PROGRAM, that names a file which is to be opened before, or `-`. Starts no runtime and no thread, so that what it
 /// takes on holds for all of it.
 pub(crate) fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(2);
     let mut next = || args.next().unwrap_or_default();
-    let (uid, gid, groups, dir, program) = (next(), next(), next(), next(), next());
-    let rest: Vec<OsString> = args.collect();
+    let (uid, gid, groups, dir, file) = (next(), next(), next(), next(), next());
+    let mut argv: Vec<OsString> = args.collect();
+    let shown = argv.first().cloned().unwrap_or_default();
+    if let Err(error) = open(&mut argv, &file) {
+        told(&format!("{} can't be started: {error}", shown.display()));
+        return ExitCode::from(NOT_STARTED);
+    }
     let Err(error) = take_on(&uid, &gid, &groups).and_then(|()| {
         // A home that the user may not enter is no reason not to run.
         std::env::set_current_dir(&dir).or_else(|_| std::env::set_current_dir("/"))
     }) else {
-        let error = Command::new(&program).args(rest).exec();
-        told(&format!("{} can't be started: {error}", program.display()));
+        let (program, rest) = argv.split_first().map_or((&shown, &[][..]), |(program, rest)| (program, rest));
+        let error = Command::new(program).args(rest).exec();
+        told(&format!("{} can't be started: {error}", shown.display()));
         return ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_STARTED });
     };
     told(&format!("the user of the rule can't be taken on: {error}"));
     ExitCode::from(NOT_STARTED)
+}
+
+/// Opens the file that one of the words names, as who we still are, and has the word name the open file instead, which the
+/// program inherits. The user still has to be allowed to read it, and to run it if it is the program.
+fn open(argv: &mut [OsString], file: &OsString) -> io::Result<()> {
+    let place = file.to_str().and_then(|place| place.parse::<usize>().ok());
+    let Some(word) = place.and_then(|place| argv.get_mut(place)) else { return Ok(()) };
+    // A second number for the same file, because the first one is closed where a program takes the place of this one.
+    let inherited = rustix::io::dup(File::open(&*word)?)?;
+    *word = format!("/proc/self/fd/{}", inherited.into_raw_fd()).into();
+    Ok(())
 }
 
 fn take_on(uid: &OsString, gid: &OsString, groups: &OsString) -> io::Result<()> {

@@ -36,6 +36,7 @@ mod replies;
 mod restart;
 mod rotation;
 mod rules;
+mod scripts;
 mod seed;
 mod storm;
 mod supervision;
