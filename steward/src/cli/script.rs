@@ -67,8 +67,9 @@ impl Script {
     fn messages(&self, nodes: &[NodeName], file: &Path, text: String) -> Result<Vec<MessageInput>, UsageError> {
         let data: Vec<String> = std::iter::once(text).chain(self.words.iter().cloned()).collect();
         // Nobody has to wait for a node to hear of it.
-        methods::check(methods::SCRIPT, &data).map_err(|why| UsageError(format!("{}: {why}", shown(file))))?;
-        let messages = self.how.messages(nodes, self.how.kind(false), methods::SCRIPT, data);
+        let kind = self.how.kind(false);
+        methods::check(kind, methods::SCRIPT, &data).map_err(|why| UsageError(format!("{}: {why}", shown(file))))?;
+        let messages = self.how.messages(nodes, kind, methods::SCRIPT, data);
         let bytes = messages.first().and_then(|one| serde_json::to_string(&one.data).ok()).map_or(0, |data| data.len());
         if bytes > DATA_BYTES_MAX {
             return Err(too_long(file));
