@@ -235,9 +235,10 @@ pub enum Occasion {
     Answer {
         /// The probe's.
         nonce: u64,
-        /// Whether the process that the asker knows began on this store. If not, the store is a copy from before it, or
-        /// has forgotten it ([`STARTS_MAX`](crate::limits::STARTS_MAX)).
-        known: bool,
+        /// The store's commit counter when the process after the one that the asker knows began on it, or when this one
+        /// did if there is none between. None if the one that the asker knows did not begin on it: the store is a copy
+        /// from before it, or has forgotten it ([`STARTS_MAX`](crate::limits::STARTS_MAX)).
+        since: Option<u64>,
     },
     /// Something arrived that was meant for another process with its name.
     Mistaken,

@@ -11,7 +11,7 @@ use crate::name::{Lane, NodeName};
 use crate::outbox::{Outbox, until};
 use crate::planted::{Bug, planted};
 use crate::presence::{Change, Peers};
-use crate::snapshot::{Identity, Snapshot};
+use crate::snapshot::{Identity, Snapshot, Start};
 use crate::step::{Effect, Report, Step};
 use crate::time::{Mono, Now, Wall};
 use crate::timers::Timer;
@@ -34,7 +34,7 @@ pub struct Node {
     pub(crate) fetches: Fetches,
     pub(crate) next_deadline: Option<Wall>,
     /// The processes that began on our store.
-    starts: Vec<Incarnation>,
+    starts: Vec<Start>,
 }
 
 impl Node {
@@ -248,8 +248,13 @@ impl Node {
 
     /// Answers a probe.
     fn answer(&mut self, from: &NodeName, nonce: u64, known: Option<Incarnation>) {
-        let known = known.is_none_or(|known| self.starts.contains(&known));
-        let control = Control::Hello(self.introduce(Occasion::Answer { nonce, known }));
+        let at_start = self.ctx.me.commits_at_start;
+        let since = match known.map(|known| self.starts.iter().position(|start| start.incarnation == known)) {
+            None => Some(at_start),
+            Some(None) => None,
+            Some(Some(at)) => Some(self.starts.get(at + 1).and_then(|next| next.commits).unwrap_or(at_start)),
+        };
+        let control = Control::Hello(self.introduce(Occasion::Answer { nonce, since }));
         self.ctx.effect(Effect::Control { to: from.clone(), incarnation: None, control, seal: false });
     }
 

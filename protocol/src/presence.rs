@@ -234,8 +234,8 @@ impl Peers {
         let known = self.list[peer].row.incarnation == Some(hello.incarnation);
         let session = self.list[peer].session.clone();
         match (hello.occasion, session) {
-            (Occasion::Answer { nonce, known }, Session::Probing(asked)) if nonce == asked => {
-                self.answered(peer, hello, known, ctx)
+            (Occasion::Answer { nonce, since }, Session::Probing(asked)) if nonce == asked => {
+                self.answered(peer, hello, since, ctx)
             }
             (Occasion::Answer { nonce, .. }, Session::Verifying { nonce: asked, candidate })
                 if nonce == asked && known =>
@@ -278,19 +278,19 @@ impl Peers {
         }
     }
 
-    /// An answer to our probe: is it the store that we know, or has that one been lost? `known` says whether the process
-    /// that we spoke with last began on it.
-    fn answered(&mut self, peer: usize, hello: &Hello, known: bool, ctx: &mut Ctx) -> Change {
+    /// An answer to our probe: is it the store that we know, or has that one been lost? `since` says at which commit the
+    /// process after the one that we spoke with last began on it, if that one did.
+    fn answered(&mut self, peer: usize, hello: &Hello, since: Option<u64>, ctx: &mut Ctx) -> Change {
         let this = &self.list[peer];
         let goes_on = match this.row.epoch {
             _ if planted(Bug::LostStoreIgnored) => true,
             None => true,
             Some(epoch) => {
                 let same_process = this.row.incarnation == Some(hello.incarnation);
-                let is_copy = !known && !planted(Bug::OlderCopyPasses);
-                // A copy from before the process that we know does not know it. A copy that was made later has fewer
-                // commits than we have heard of.
-                epoch == hello.epoch && (same_process || (!is_copy && hello.commits_at_start > this.row.commits))
+                // A copy from before the process that we know does not know it. On a copy that was made later the next
+                // process began at a commit that we have heard of; what it has done since does not count.
+                let since = if planted(Bug::OlderCopyPasses) { Some(hello.commits_at_start) } else { since };
+                epoch == hello.epoch && (same_process || since.is_some_and(|since| since > this.row.commits))
             }
         };
         if goes_on || this.gone || this.row.incarnation.is_none() {

@@ -38,7 +38,16 @@ pub struct Snapshot {
     pub last_ticket: u64,
     /// The processes that began on this store, this one included: the latest
     /// [`STARTS_MAX`](crate::limits::STARTS_MAX) of them.
-    pub starts: Vec<Incarnation>,
+    pub starts: Vec<Start>,
+}
+
+/// A process that began on a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The process.
+    pub incarnation: Incarnation,
+    /// The store's commit counter when it began, that start counted; none where an older steward did not write it down.
+    pub commits: Option<u64>,
 }
 
 /// What waits on disk in an outgoing lane.

@@ -11,6 +11,7 @@ use protocol::event::Ticket;
 use protocol::message::{Epoch, Incarnation, Message, MessageId, Seq};
 use protocol::name::{Lane, NodeName};
 use protocol::outcome::Outcome;
+use protocol::snapshot::Start;
 use protocol::step::{InLaneRow, InState, InboxRow, Moment, OutLaneRow, PeerRow, Write};
 
 use self::files::Files;
@@ -34,7 +35,7 @@ pub(crate) struct Tables {
     /// The identity of the store.
     pub(crate) epoch: Epoch,
     /// The processes that began on it.
-    pub(crate) starts: Vec<Incarnation>,
+    pub(crate) starts: Vec<Start>,
     /// Transactions so far.
     pub(crate) commits: u64,
     /// The last ticket that was given.
@@ -85,7 +86,7 @@ impl Disk {
     /// A process starts: durable before it says that it is there.
     pub(crate) fn begin_process(&mut self, incarnation: Incarnation) {
         self.tables.commits += 1;
-        self.tables.starts.push(incarnation);
+        self.tables.starts.push(Start { incarnation, commits: Some(self.tables.commits) });
     }
 
     /// The batch is on its way to the disk.

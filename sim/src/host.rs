@@ -273,7 +273,7 @@ impl World {
         self.hosts.iter().enumerate().filter(|(other, _)| *other != host).all(|(_, other)| {
             // Whoever has never spoken with it has sent it nothing.
             let Some(peer) = other.disk.tables.peers.get(name).filter(|peer| peer.epoch.is_some()) else { return true };
-            let later = peer.incarnation.is_some_and(|known| !copy.tables.starts.contains(&known));
+            let later = peer.incarnation.is_some_and(|known| !copy.tables.has_begun(known));
             peer.epoch == Some(epoch) && (later || peer.commits > copy.tables.commits)
         })
     }

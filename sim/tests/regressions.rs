@@ -21,6 +21,10 @@ const SEEDS: &[(u64, &str)] = &[
         14_016_963,
         "its sender's store is an old copy: told late that a message ran, it waited for an end that was told before",
     ),
+    (
+        17_197_285,
+        "a copy that was made of a running node had overtaken what was heard of the lost part, and passed for the store",
+    ),
 ];
 
 #[test]

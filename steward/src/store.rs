@@ -132,7 +132,7 @@ impl Store {
     pub(crate) fn begin_process(&mut self, incarnation: Incarnation) -> Result<(), CommitError> {
         let counted =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-                starts::add(&transaction, incarnation, STARTS_MAX)?;
+                starts::add(&transaction, incarnation, self.meta.commits + 1, STARTS_MAX)?;
                 meta::count(&transaction, 0)?;
                 transaction.commit()
             });

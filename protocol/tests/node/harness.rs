@@ -195,21 +195,28 @@ impl Rig {
         self.answer_probe_with(epoch, incarnation, 0, &[]);
     }
 
-    /// As above; its store had so many commits when it started, and these processes began on it before.
+    /// As above; its store had so many commits when it started, and these processes began on it before, at these commits.
     pub(crate) fn answer_probe_with(
         &mut self,
         epoch: Epoch,
         incarnation: Incarnation,
         commits_at_start: u64,
-        earlier: &[Incarnation],
+        earlier: &[(Incarnation, u64)],
     ) {
         let probe = self.effects.iter().rev().find_map(|(_, effect)| match effect {
             Effect::Control { control: Control::Probe { nonce, known, .. }, .. } => Some((*nonce, *known)),
             _ => None,
         });
         let (nonce, known) = probe.expect("a probe was sent");
-        let known = known.is_none_or(|known| known == incarnation || earlier.contains(&known));
-        let occasion = Occasion::Answer { nonce, known };
+        let starts = [earlier, &[(incarnation, commits_at_start)]].concat();
+        let since = match known {
+            None => Some(commits_at_start),
+            Some(known) => {
+                let at = starts.iter().position(|(start, _)| *start == known);
+                at.map(|at| starts.get(at + 1).unwrap_or(&starts[at]).1)
+            }
+        };
+        let occasion = Occasion::Answer { nonce, since };
         let hello = Hello { from: other(), epoch, incarnation, commits_at_start, occasion, info: "".into() };
         self.step(Event::Control { from: other(), to: None, control: Control::Hello(hello), sealed: false });
     }

@@ -166,7 +166,7 @@ fn a_question_that_may_be_old_is_answered_and_is_no_sign_of_life() {
     rig.step(Event::Asked { from: other(), nonce: 77, known: None });
     let answers = |(_, effect): &(u64, Effect)| match effect {
         Effect::Control { to, control: Control::Hello(hello), .. } => {
-            *to == other() && hello.occasion == Occasion::Answer { nonce: 77, known: true }
+            *to == other() && hello.occasion == Occasion::Answer { nonce: 77, since: Some(0) }
         }
         _ => false,
     };

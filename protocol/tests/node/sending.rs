@@ -23,13 +23,20 @@ fn comes_back(rig: &mut Rig) {
 }
 
 /// A receiver that took a message, died before it said so, and came back from a copy: one that was made before its process
-/// began does not know that process, however often it was started since and whatever it did; one that was made later has
-/// fewer commits than were heard of.
+/// began does not know that process, however often it was started since and whatever it did; on one that was made later the
+/// next process began at a commit that was heard of, whatever has come after it. (Seed 17197285)
 #[test]
 fn a_copy_is_known_by_the_process_or_the_commits_that_it_lacks() {
     let later = Incarnation(15);
-    let cases: [(u64, &[Incarnation], bool); 4] =
-        [(7, &[PROCESS], true), (8, &[PROCESS, later], false), (8, &[], true), (99, &[later], true)];
+    type Case<'a> = (u64, &'a [(Incarnation, u64)], bool);
+    let cases: [Case<'_>; 6] = [
+        (7, &[(PROCESS, 5)], true),
+        (8, &[(PROCESS, 5)], false),
+        (9, &[(PROCESS, 5), (later, 8)], false),
+        (99, &[(PROCESS, 5), (later, 7)], true),
+        (8, &[], true),
+        (99, &[(later, 98)], true),
+    ];
     for (commits_at_start, earlier, is_copy) in cases {
         let mut rig = Rig::new();
         rig.submit(1, Options::default());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::event::{Event, Facts, Queued};
-use protocol::message::{Body, Message, Seq};
+use protocol::message::{Body, Incarnation, Message, Seq};
 use protocol::name::Lane;
 use protocol::snapshot::{Backlog, Snapshot};
 use protocol::time::Wall;
@@ -11,6 +11,11 @@ use protocol::time::Wall;
 use super::{OutRow, Tables};
 
 impl Tables {
+    /// Whether this process began on this store.
+    pub(crate) fn has_begun(&self, process: Incarnation) -> bool {
+        self.starts.iter().any(|start| start.incarnation == process)
+    }
+
     /// Everything that a process has to know to go on. `facts` is what its methods are like; a body is left out where
     /// `bodies` says so.
     pub(crate) fn snapshot(&self, bodies: bool, facts: impl Fn(&Message) -> Facts) -> Snapshot {

@@ -206,6 +206,9 @@ const MIGRATIONS: &[&str] = &[
         text TEXT NOT NULL
     ) WITHOUT ROWID;
 ",
+    "
+    ALTER TABLE starts ADD COLUMN commits INTEGER;
+",
 ];
 
 /// Opens the file in `dir` for writing; makes it where there is none, and brings an older one up to date.

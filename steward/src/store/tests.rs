@@ -11,7 +11,7 @@ use protocol::event::{Facts, Ticket};
 use protocol::message::{Body, Epoch, Incarnation, Kind, Message, MessageId, Options, Seq};
 use protocol::name::{Lane, MethodName, NodeName};
 use protocol::outcome::{Final, Outcome, Output, State};
-use protocol::snapshot::Snapshot;
+use protocol::snapshot::{Snapshot, Start};
 use protocol::step::{InLaneRow, InState, InboxRow, Moment, OutLaneRow, PeerRow, Write};
 use protocol::time::Wall;
 use tempfile::TempDir;
@@ -452,8 +452,9 @@ fn a_store_knows_the_processes_that_began_on_it_and_a_copy_only_those_before() {
     assert_eq!(store.commits(), 2, "each start counts");
     drop(store);
     let starts = |folder: &TempDir| snapshot(&Store::open(folder.path()).unwrap()).starts;
-    assert_eq!(starts(&folder), [Incarnation(7), Incarnation(u64::MAX >> 2)]);
-    assert_eq!(starts(&copy), [Incarnation(7)]);
+    let start = |incarnation, commits| Start { incarnation: Incarnation(incarnation), commits: Some(commits) };
+    assert_eq!(starts(&folder), [start(7, 1), start(u64::MAX >> 2, 2)]);
+    assert_eq!(starts(&copy), [start(7, 1)]);
 }
 
 #[test]
@@ -461,9 +462,10 @@ fn of_the_processes_that_began_on_a_store_the_latest_are_remembered() {
     let folder = folder();
     let store = Store::open(folder.path()).unwrap();
     for incarnation in 1..=9 {
-        starts::add(&store.connection, Incarnation(incarnation), 4).unwrap();
+        starts::add(&store.connection, Incarnation(incarnation), incarnation * 10, 4).unwrap();
     }
-    assert_eq!(snapshot(&store).starts, [6, 7, 8, 9].map(Incarnation));
+    let kept = [6, 7, 8, 9].map(|number| Start { incarnation: Incarnation(number), commits: Some(number * 10) });
+    assert_eq!(snapshot(&store).starts, kept);
 }
 
 #[test]

@@ -30,9 +30,9 @@ pub(super) struct HelloText<'a> {
     /// The probe's, in an answer.
     #[serde(with = "text::option", default, skip_serializing_if = "Option::is_none")]
     nonce: Option<Hex64>,
-    /// In an answer: the process that the probe named began on this store.
-    #[serde(default, skip_serializing_if = "text::is_false")]
-    known: bool,
+    /// In an answer: the commit at which the process after the one that the probe named began on this store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     info: Option<&'a RawValue>,
 }
@@ -74,12 +74,12 @@ impl std::str::FromStr for OccasionName {
 impl<'a> HelloText<'a> {
     /// What the protocol says, as text.
     pub(super) fn from_hello(hello: &'a Hello) -> Result<Self, WireError> {
-        let (occasion, nonce, known) = match hello.occasion {
-            Occasion::Up => (OccasionName::Up, None, false),
-            Occasion::Interval => (OccasionName::Interval, None, false),
-            Occasion::Goodbye => (OccasionName::Goodbye, None, false),
-            Occasion::Answer { nonce, known } => (OccasionName::Answer, Some(Hex64(nonce)), known),
-            Occasion::Mistaken => (OccasionName::Mistaken, None, false),
+        let (occasion, nonce, since) = match hello.occasion {
+            Occasion::Up => (OccasionName::Up, None, None),
+            Occasion::Interval => (OccasionName::Interval, None, None),
+            Occasion::Goodbye => (OccasionName::Goodbye, None, None),
+            Occasion::Answer { nonce, since } => (OccasionName::Answer, Some(Hex64(nonce)), since),
+            Occasion::Mistaken => (OccasionName::Mistaken, None, None),
         };
         let info = match hello.info.as_ref() {
             "" => None,
@@ -93,7 +93,7 @@ impl<'a> HelloText<'a> {
             commits_at_start: hello.commits_at_start,
             occasion,
             nonce,
-            known,
+            since,
             info,
         })
     }
@@ -106,12 +106,13 @@ impl<'a> HelloText<'a> {
         if self.from_node.as_str() != from {
             return Err(WireError::Mismatch("fromNode"));
         }
+        let since = self.since.map(|since| number("since", since, NUMBER_MAX)).transpose()?;
         let occasion = match (self.occasion, self.nonce) {
             (OccasionName::Up, _) => Occasion::Up,
             (OccasionName::Interval, _) => Occasion::Interval,
             (OccasionName::Goodbye, _) => Occasion::Goodbye,
             (OccasionName::Mistaken, _) => Occasion::Mistaken,
-            (OccasionName::Answer, Some(nonce)) => Occasion::Answer { nonce: nonce.0, known: self.known },
+            (OccasionName::Answer, Some(nonce)) => Occasion::Answer { nonce: nonce.0, since },
             (OccasionName::Answer, None) => return Err(WireError::Value("an answer has no nonce")),
         };
         let info: Arc<str> = match self.info {

@@ -156,7 +156,8 @@ fn hello(from: NodeName) -> impl Strategy<Value = Hello> {
         Just(Occasion::Interval),
         Just(Occasion::Goodbye),
         Just(Occasion::Mistaken),
-        (any::<u64>(), any::<bool>()).prop_map(|(nonce, known)| Occasion::Answer { nonce, known }),
+        (any::<u64>(), proptest::option::of(0..NUMBER_MAX))
+            .prop_map(|(nonce, since)| Occasion::Answer { nonce, since }),
     ];
     let info = prop_oneof![Just(Arc::from("")), Just(Arc::from(r#"{"version":"0.1","labels":["ä\n"],"load":0.5}"#))];
     (stored(), stored(), stored(), occasion, info).prop_map(
