@@ -13,6 +13,7 @@
 //! | `GET /v1/ps` | lanes and tasks |
 //! | `POST /v1/ps/stop`, `…/start` with `{"name": "…"}` | the task, once it has stopped or runs; 409 for what must not be stopped |
 //! | `GET /v1/errors?node&since&limit` | the newest errors of nodes, as they came in |
+//! | `GET /v1/methods` | what the node here can do, and which files of `methods.d/` can't be used |
 //! | `GET /v1/rules` | the rules that hold, and whether the file is what holds |
 //! | `POST /v1/rules/try` with a message as it might come | what the rules say of it; nothing is sent or run |
 //! | `GET /v1/keys` | the keys of a node of a fleet, and how far their renewal is; 409 for any other node |
@@ -61,7 +62,7 @@ use crate::processes::Processes;
 use crate::results::Audience;
 use crate::security::rules::Rules;
 use crate::supervise::{ControlError, Supervisor};
-use crate::view::{MessageView, NodeView};
+use crate::view::{MessageView, MethodView, NodeView};
 
 /// The largest request body, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -220,6 +221,7 @@ impl Api {
             .route("/v1/ps/stop", post(processes::stop))
             .route("/v1/ps/start", post(processes::start))
             .route("/v1/errors", get(errors::list))
+            .route("/v1/methods", get(methods))
             .route("/v1/rules", get(rules::view))
             .route("/v1/rules/try", post(rules::try_out))
             .route("/v1/keys", get(keys::view))
@@ -252,6 +254,10 @@ fn length(request: &Request) -> Option<usize> {
 
 async fn nodes(State(api): State<Shared>) -> Result<Json<Vec<NodeView>>, ApiError> {
     Ok(Json(api.engine.ask(Input::Nodes).await?))
+}
+
+async fn methods(State(api): State<Shared>) -> Json<Vec<MethodView>> {
+    Json(api.intake.defaults().own.views())
 }
 
 async fn info_view(State(api): State<Shared>) -> Json<InfoView> {

@@ -24,6 +24,7 @@ mod live;
 mod logs;
 mod man;
 mod messages;
+mod methods;
 mod nodes;
 mod output;
 mod ps;
@@ -73,6 +74,7 @@ const VERBS: &[Entry] = &[
     entry::<verify::Verify>(),
     entry::<export::Export>(),
     entry::<nodes::Nodes>(),
+    entry::<methods::Methods>(),
     entry::<ps::Ps>(),
     entry::<control::StopProcess>(),
     entry::<control::StartProcess>(),

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::audit::Head;
 use crate::clock;
+use crate::methods::Told;
 use crate::metrics::disk_free_bytes;
 use crate::view::ProcessView;
 
@@ -77,6 +78,17 @@ struct Now<'a> {
     /// The version of the fleet's rules that holds here.
     #[serde(skip_serializing_if = "Option::is_none")]
     fleet_rules: Option<u64>,
+    /// Its own methods; absent where it has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    methods: Vec<Told>,
+    /// How many more there are than there is room for.
+    #[serde(skip_serializing_if = "is_none")]
+    more_methods: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Hello {
@@ -97,9 +109,16 @@ impl Hello {
     }
 
     /// What it says at this moment, as JSON text. `resting` are the parts of the node that do not run;
-    /// `told` are the last line of the audit log and the version of the fleet's rules.
-    pub(crate) fn text(&self, queues: Queues, resting: &[ProcessView], told: (Option<Head>, Option<u64>)) -> Arc<str> {
-        let (audit, fleet_rules) = told;
+    /// `told` are the last line of the audit log and the version of the fleet's rules; `own` its methods, and how many more
+    /// there are.
+    pub(crate) fn text(
+        &self,
+        queues: Queues,
+        resting: &[ProcessView],
+        told: (Option<Head>, Option<u64>),
+        own: (Vec<Told>, usize),
+    ) -> Arc<str> {
+        let ((audit, fleet_rules), (methods, more_methods)) = (told, own);
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let now = Now {
             hello: self,
@@ -111,6 +130,8 @@ impl Hello {
             resting: resting.iter().map(resting_part).collect(),
             audit,
             fleet_rules,
+            methods,
+            more_methods,
         };
         serde_json::to_string(&now).unwrap_or_else(|_| "{}".to_owned()).into()
     }
@@ -150,7 +171,7 @@ mod tests {
     fn a_hello_says_who_where_and_how() {
         let labels = [("region".to_owned(), "north".to_owned())].into();
         let hello = Hello::new("ship1", &std::env::temp_dir(), Wall(0), labels);
-        let text = hello.text(Queues { outbox: 3, ..Queues::default() }, &[], (None, None));
+        let text = hello.text(Queues { outbox: 3, ..Queues::default() }, &[], (None, None), (Vec::new(), 0));
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["node"], "ship1");
         assert_eq!(value["labels"]["region"], "north");
@@ -160,7 +181,7 @@ mod tests {
         assert!(value["memoryTotalBytes"].as_u64() > value["memoryAvailableBytes"].as_u64());
         assert_eq!(value["load"].as_array().unwrap().len(), 3);
         assert!(text.len() < 2000, "{text}");
-        assert_eq!(value.get("resting"), None);
+        assert_eq!((value.get("resting"), value.get("methods"), value.get("moreMethods")), (None, None, None));
     }
 
     #[test]
@@ -178,6 +199,7 @@ mod tests {
             Queues::default(),
             &vec![down; 20],
             (Some(Head { n: u64::MAX, hash: "0".repeat(64) }), Some(u64::MAX)),
+            Told::most(),
         );
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&value["resting"][0]["task"], &value["resting"][0]["state"]), (&"api".into(), &"down".into()));

@@ -21,6 +21,7 @@ use protocol::name::NodeName;
 
 use crate::audit::{Audit, By};
 use crate::engine::{EngineError, EngineHandle};
+use crate::methods::OwnMethods;
 use crate::security::sealing::Policy;
 use crate::store::{CURSOR_BYTES_MAX, Cursor};
 
@@ -55,6 +56,8 @@ pub(crate) struct Defaults {
     pub(crate) may_seal: bool,
     /// What is sealed that does not ask for it.
     pub(crate) seal: Policy,
+    /// The node's own methods, to which results may go.
+    pub(crate) own: OwnMethods,
 }
 
 impl Defaults {
@@ -69,6 +72,7 @@ impl Defaults {
             may_command: true,
             may_seal: true,
             seal: Policy::default(),
+            own: OwnMethods::none(),
         }
     }
 }

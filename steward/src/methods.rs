@@ -1,5 +1,5 @@
 //! What a node can do: one method a file, and one line for each in [`TABLE`]. `docs/methods.md` is generated from the
-//! files' texts.
+//! files' texts. What a node has beside these lies in a folder of it: [`own`], which is asked for every method by its name.
 //!
 //! In the order in which a message meets them: [`runner`] starts it, [`context`] lends its method what it may use,
 //! [`program`] runs a command, by means of [`process`] and [`capture`], which look after its processes and its output,
@@ -20,6 +20,7 @@ mod op_process_list;
 mod op_process_start;
 mod op_process_stop;
 mod op_rules_apply;
+mod own;
 mod process;
 mod program;
 mod ready;
@@ -35,12 +36,13 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use protocol::event::{Facts, Ticket};
+use protocol::event::Ticket;
 use protocol::message::{Kind, MessageId};
 use protocol::outcome::Final;
 
 pub(crate) use context::MethodCtx;
 pub(crate) use job_guard::Guard;
+pub(crate) use own::{OwnMethods, Told};
 pub(crate) use ready::Permit;
 pub(crate) use runner::{Runner, Setup};
 
@@ -194,39 +196,20 @@ fn entry(method: &str) -> Option<&'static dyn Entry> {
     TABLE.iter().find(|entry| entry.name() == method).copied()
 }
 
-/// What delivery has to know of a method. A method that is not known here runs nothing, so it may do so again.
-pub(crate) fn facts(method: &str) -> Facts {
-    match entry(method) {
-        Some(entry) => Facts { rerun: entry.rerun(), batch: entry.batch() },
-        None => Facts { rerun: true, batch: 1 },
-    }
-}
-
-/// Whether a method may be sent as an event; none if there is no such method.
-pub(crate) fn takes_events(method: &str) -> Option<bool> {
-    entry(method).map(Entry::event)
-}
-
 /// Whether a message goes on until it is cancelled; see [`Method::STANDING`].
 pub(crate) fn stands(kind: Kind, method: &str) -> bool {
     kind.is_command() && entry(method).is_some_and(Entry::standing)
 }
 
-/// The names of the methods that this node knows, in the order of the table.
-pub(crate) fn known() -> impl Iterator<Item = &'static str> {
+/// The names of steward's own methods, in the order of the table.
+fn known() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|entry| entry.name())
 }
 
-/// Checks a message's method and data as far as that can be done without running it. The error is a reason in words.
+/// Checks the data of a message for one of steward's own methods as far as that can be done without running it. The error is
+/// a reason in words.
 pub(crate) fn check(kind: Kind, method: &str, data: &[String]) -> Result<(), String> {
-    let Some(entry) = entry(method) else {
-        let known: Vec<_> = known().collect();
-        return Err(format!(
-            "there is no method {method} in steward {} here; it has {} (names are case sensitive)",
-            env!("CARGO_PKG_VERSION"),
-            known.join(", ")
-        ));
-    };
+    let entry = entry(method).ok_or_else(|| format!("steward has no method {method}"))?;
     entry.check(kind, data).map_err(|why| format!("{method}: {why}"))
 }
 

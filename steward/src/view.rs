@@ -206,6 +206,29 @@ pub(crate) struct ProcessView {
     pub(crate) note: Option<String>,
 }
 
+/// A method of the node here, as `methods` prints it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MethodView {
+    /// Its name; of what can't be used, that of the file.
+    pub(crate) method: String,
+    /// Whether it lies in the node's folder `methods.d/`; the others are steward's own.
+    pub(crate) own: bool,
+    /// Whether it may be sent as an event.
+    pub(crate) event: bool,
+    /// Whether it runs again after a crash of the node in the middle.
+    pub(crate) rerun: bool,
+    /// How long it may run at most, where that is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_seconds: Option<f64>,
+    /// What it does, where that is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<String>,
+    /// Why the file can't be used as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
+}
+
 /// An error of a node, as `errors` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

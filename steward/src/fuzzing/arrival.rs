@@ -26,6 +26,7 @@ use crate::broker::wire::{self, BODY_BYTES_MAX, CHUNK_BYTES_MAX};
 use crate::broker::{Access, Broker, Bulk, Config, LinkBoard, Wiring};
 use crate::clock::Clock;
 use crate::engine::{EngineHandle, Input};
+use crate::methods::OwnMethods;
 use crate::security::admission::Admission;
 use crate::security::rules::Rules;
 use crate::security::sealing::Policy;
@@ -204,7 +205,8 @@ impl Rig {
 }
 
 fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bulk>) -> Broker {
-    let admission = Admission::new(Rules::standard(identity.name.clone(), name("central"), Vec::new()));
+    let admission =
+        Admission::new(Rules::standard(identity.name.clone(), name("central"), Vec::new()), OwnMethods::none());
     let trust = Trust::open(identity.name.clone(), name("central"));
     let config = Config {
         address: "127.0.0.1:4222".to_owned(),

@@ -7,6 +7,7 @@ use protocol::name::NodeName;
 use crate::intake::document::{self, Format};
 use crate::intake::split::{Piece, Splitter, TEXT_BYTES_MAX};
 use crate::intake::{Defaults, MessageInput, ids};
+use crate::methods::OwnMethods;
 use crate::security::sealing::Policy;
 
 /// The stream, after a byte that says in how large blocks it is read. Blocks make no difference, nothing is given out
@@ -57,7 +58,16 @@ fn read(text: &[u8]) {
     let from = NodeName::new("central").unwrap_or_else(|error| panic!("{error}"));
     let timeout = Duration::from_secs(10);
     let (may, seal) = (true, Policy::default());
-    let defaults = Defaults { from, timeout, retries: 0, method_timeout: None, may_command: may, may_seal: may, seal };
+    let defaults = Defaults {
+        from,
+        timeout,
+        retries: 0,
+        method_timeout: None,
+        may_command: may,
+        may_seal: may,
+        seal,
+        own: OwnMethods::none(),
+    };
     for message in input.check(&defaults, |_| ids::next()).unwrap_or_default() {
         assert!(serde_json::from_str::<Vec<String>>(&message.body).is_ok());
     }

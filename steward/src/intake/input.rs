@@ -231,7 +231,7 @@ impl MessageInput {
             may_go(to, kind, seal, defaults)?;
         }
         let replies: Vec<Option<Body>> =
-            nodes.iter().map(|to| self.reply(kind, to, &method)).collect::<Result<_, _>>()?;
+            nodes.iter().map(|to| self.reply(kind, to, &method, defaults)).collect::<Result<_, _>>()?;
         let created = clock::wall();
         let stands = methods::stands(kind, method.as_str());
         let limit = if stands { None } else { defaults.method_timeout };
@@ -265,10 +265,16 @@ impl MessageInput {
     }
 
     /// What becomes of its result here, as it is stored.
-    fn reply(&self, kind: Kind, to: &NodeName, method: &MethodName) -> Result<Option<Body>, String> {
+    fn reply(
+        &self,
+        kind: Kind,
+        to: &NodeName,
+        method: &MethodName,
+        defaults: &Defaults,
+    ) -> Result<Option<Body>, String> {
         let Self { reply_method, directory, file_name, .. } = self;
         let (reply_method, directory, file_name) = (reply_method.clone(), directory.clone(), file_name.clone());
-        let spec = Given { reply_method, directory, file_name }.check(kind, to, method)?;
+        let spec = Given { reply_method, directory, file_name }.check(kind, to, method, &defaults.own)?;
         Ok(spec.map(|spec| spec.text()).transpose()?.map(Into::into))
     }
 

@@ -21,7 +21,7 @@ use super::capture::{Captured, Place};
 use super::live::{Live, LiveOutputs};
 use super::ready::Permit;
 use super::runner::Ends;
-use super::{Ending, Guard, MethodError};
+use super::{Ending, Guard, MethodError, OwnMethods};
 use crate::audit::Audit;
 use crate::blobs::Blobs;
 use crate::clock;
@@ -54,6 +54,7 @@ pub(super) struct Host {
     pub(super) engine: EngineHandle,
     pub(super) intake: Intake,
     pub(super) reader: Arc<Reader>,
+    pub(super) own: OwnMethods,
     /// Ends that are not with the engine yet, in messages.
     pub(super) untold: watch::Sender<usize>,
     /// Messages that are taken up when the node starts again.
@@ -228,6 +229,11 @@ impl<'a> MethodCtx<'a> {
     /// How the node's keys are renewed; none where it has no identity.
     pub(crate) fn renewal(&self) -> Option<&Renewal> {
         self.host.renewal.as_ref()
+    }
+
+    /// The methods of the node's own.
+    pub(crate) fn own(&self) -> &OwnMethods {
+        &self.host.own
     }
 
     /// The node's processes.

@@ -28,18 +28,24 @@ const DRAIN: Duration = Duration::from_millis(200);
 pub(super) struct Program {
     argv: Vec<OsString>,
     file: Option<usize>,
+    input: Stdio,
 }
 
 impl Program {
     /// A program and its arguments; there is at least the program. Its standard input is empty.
     pub(super) fn new(argv: Vec<OsString>) -> Self {
-        Self { argv, file: None }
+        Self { argv, file: None, input: Stdio::null() }
     }
 
     /// The word at this place is the whole path of a file in the node's directory, which another user can't reach. A
     /// program that runs as one is given the open file in its place.
     pub(super) fn lends(self, place: usize) -> Self {
         Self { file: Some(place), ..self }
+    }
+
+    /// With something to read on its standard input.
+    pub(super) fn reads(self, input: impl Into<Stdio>) -> Self {
+        Self { input: input.into(), ..self }
     }
 
     /// What to start, as the user that a rule names. The error says why that can't be.
@@ -76,7 +82,7 @@ pub(super) async fn run(program: Program, ctx: &mut MethodCtx<'_>) -> Result<End
         .env(STARTED_BY, ctx.guard().started_by().to_string())
         .env("STEWARD_NODE", ctx.node().as_str())
         .env("STEWARD_FROM", message.from.as_str())
-        .stdin(Stdio::null())
+        .stdin(program.input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);

@@ -26,6 +26,7 @@ use super::append::Writer;
 use super::context::{Batch, Host, Stop, StopSwitch};
 use super::job_guard::{Guard, Program};
 use super::live::LiveOutputs;
+use super::own::{OwnMethod, OwnMethods};
 use super::ready::Permit;
 use super::{Ending, entry, error_log, stands, text_logging};
 use crate::audit::Audit;
@@ -34,7 +35,7 @@ use crate::engine::EngineHandle;
 use crate::enrol::renewal::Renewal;
 use crate::intake::Intake;
 use crate::processes::Processes;
-use crate::security::rules::Rules;
+use crate::security::rules::{Rules, smaller};
 use crate::store::Reader;
 use crate::supervise::{Spec, Stops, Supervisor};
 
@@ -94,6 +95,8 @@ pub(crate) struct Setup {
     pub(crate) intake: Intake,
     /// What the store has of them.
     pub(crate) reader: Arc<Reader>,
+    /// Its own methods.
+    pub(crate) own: OwnMethods,
 }
 
 /// What has happened since the start, for metrics.
@@ -179,6 +182,7 @@ impl Runner {
             engine: engine.clone(),
             intake: setup.intake,
             reader: setup.reader,
+            own: setup.own,
             untold: watch::Sender::new(0),
             held: AtomicU64::new(0),
         };
@@ -374,16 +378,24 @@ impl Shared {
             return self.host.report(&batch, &ending).await;
         }
         self.load(&mut batch).await;
-        let Some(entry) = entry(method.as_str()) else {
-            let ending = Ending::because(Final::Failed, format!("there is no method {method} here any more"));
-            return self.host.report(&batch, &ending).await;
-        };
-        if entry.batch() > 1 {
+        let entry = entry(method.as_str());
+        if let Some(entry) = entry.filter(|entry| entry.batch() > 1) {
             return entry.run(&self.host, batch).await;
         }
+        let own = if entry.is_none() { self.host.own.get(method.as_str()) } else { None };
+        if entry.is_none() && own.is_none() {
+            let why = format!("there is no method {method} here any more; there was one when it was accepted");
+            batch.runs.iter().for_each(|run| self.host.audit.refused_late(&run.message, &why));
+            return self.host.report(&batch, &Ending::because(Final::Refused, why)).await;
+        }
         let Batch { runs, stop, recorded } = batch;
-        for run in runs {
-            entry.run(&self.host, Batch { runs: vec![run], stop: Arc::clone(&stop), recorded }).await;
+        for mut run in runs {
+            run.limit = smaller(run.limit, own.as_ref().and_then(|own| own.timeout));
+            let batch = Batch { runs: vec![run], stop: Arc::clone(&stop), recorded };
+            match entry {
+                Some(entry) => entry.run(&self.host, batch).await,
+                None => running::execute::<OwnMethod>(&self.host, batch).await,
+            }
         }
     }
 

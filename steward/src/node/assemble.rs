@@ -36,7 +36,7 @@ use crate::lock::DirLock;
 use crate::logging;
 use crate::message_log::MessageLog;
 use crate::methods::live::LiveOutputs;
-use crate::methods::{self, Runner};
+use crate::methods::{self, OwnMethods, Runner};
 use crate::metrics::{self, Sample};
 use crate::processes::Processes;
 use crate::replies::Keeper;
@@ -72,6 +72,7 @@ struct Opened {
     identity: Identity,
     snapshot: Snapshot,
     bodies: MessageOf,
+    own: OwnMethods,
 }
 
 /// Starts everything. The receiver tells once whether the node's name is its own.
@@ -96,9 +97,9 @@ pub(super) async fn assemble(
 
     let identity = opened.identity.clone();
     let trust = super::trust::trust(config, &engine.inputs)?;
-    let gate = Gate::open(config, trust.clone());
+    let gate = Gate::open(config, trust.clone(), opened.own.clone());
     gate.keep(&supervisor);
-    let intake = Intake::new(engine.clone(), defaults(config, &trust)).beside(gate.audit.clone());
+    let intake = Intake::new(engine.clone(), defaults(config, &trust, &gate)).beside(gate.audit.clone());
     let wiring = wiring(config, &engine, (for_broker, bulk, opened.bodies.clone()), &stats, &supervisor, clock, &gate);
     let (broker, name_check) = Broker::new(broker_config(config, &identity, trust), wiring)?;
     keep_broker(&supervisor, &broker);
@@ -115,7 +116,7 @@ pub(super) async fn assemble(
     };
     let audience = keep_results(&supervisor, results);
     let runner = Runner::spawn(setup, &supervisor, for_runner, engine.clone());
-    keep_talking(config, &supervisor, &engine, &to_broker);
+    keep_talking(config, &supervisor, &engine, &to_broker, &gate.own);
 
     plant();
     let (node, first) = Node::new(clock.now(), identity, opened.snapshot);
@@ -157,6 +158,7 @@ fn keep_talking(
     supervisor: &Supervisor,
     engine: &EngineHandle,
     to_broker: &mpsc::Sender<Vec<Effect>>,
+    own: &OwnMethods,
 ) {
     // From before the engine starts, so that what the last process left behind is told as well.
     let (mut first, reports) = (Some(engine.reports.subscribe()), engine.reports.clone());
@@ -168,8 +170,9 @@ fn keep_talking(
         }
     });
     let (interval, to_broker, tasks) = (config.node.hello_interval, to_broker.clone(), supervisor.clone());
+    let own = own.clone();
     let spec = Spec::new("hello").stops(Stops::Never("no other node would hear which parts of this one are down"));
-    supervisor.keep(spec, move |end| hellos(interval, to_broker.clone(), tasks.clone(), end));
+    supervisor.keep(spec, move |end| hellos(interval, to_broker.clone(), tasks.clone(), own.clone(), end));
 }
 
 /// Runs what gives messages of the node itself: results to other methods, and what goes wrong here to the central error log.
@@ -183,7 +186,7 @@ fn keep_giving(config: &Config, parts: &Parts, stats: &EngineStats, intake: Inta
 }
 
 /// What a message has that does not say otherwise.
-fn defaults(config: &Config, trust: &Trust) -> Defaults {
+fn defaults(config: &Config, trust: &Trust, gate: &Gate) -> Defaults {
     Defaults {
         from: config.node.name.clone(),
         timeout: config.delivery.timeout,
@@ -192,6 +195,7 @@ fn defaults(config: &Config, trust: &Trust) -> Defaults {
         may_command: trust.may_command(),
         may_seal: trust.identity().is_some(),
         seal: config.delivery.seal.clone(),
+        own: gate.own.clone(),
     }
 }
 
@@ -334,7 +338,8 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
     let incarnation = Incarnation(low_bits(uuid::Uuid::now_v7().as_u128()));
     let begun = store.begin_process(incarnation);
     begun.with_context(|| format!("the store in {} can't be written", dir.display()))?;
-    let snapshot = store.snapshot(&|message: &Message| methods::facts(message.method.as_str()))?;
+    let own = OwnMethods::open(dir);
+    let snapshot = store.snapshot(&|message: &Message| own.facts(message.method.as_str()))?;
     let running = |(row, _): &(InboxRow, Facts)| match row.state {
         InState::Running(_) => Some((row.ticket, row.message.id)),
         InState::Stored | InState::Finished(_) => None,
@@ -358,7 +363,7 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
         seed: low_bits(uuid::Uuid::now_v7().as_u128()),
     };
     reach(Point::AtStart);
-    Ok(Opened { store, reader, log, blobs, identity, snapshot, bodies: message_of(dir)? })
+    Ok(Opened { store, reader, log, blobs, identity, snapshot, bodies: message_of(dir)?, own })
 }
 
 /// The random bits of a `UUIDv7`, as a number that every store and every language can hold.
@@ -397,6 +402,7 @@ fn wiring(
 ) -> Wiring {
     let hello = Hello::new(config.node.name.as_str(), &config.node.dir, clock::wall(), config.node.labels.clone());
     let (queues, tasks, audit, rules) = (stats.clone(), supervisor.clone(), gate.audit.clone(), gate.rules.clone());
+    let own = gate.own.clone();
     Wiring {
         engine: engine.clone(),
         effects,
@@ -404,7 +410,7 @@ fn wiring(
         judge: gate.judge(),
         message_of,
         info: Arc::new(move || {
-            hello.text(queues.queues(), &tasks.resting(), (audit.head(), rules.view().fleet_version))
+            hello.text(queues.queues(), &tasks.resting(), (audit.head(), rules.view().fleet_version), own.told())
         }),
         clock,
         bulk,
@@ -448,6 +454,7 @@ fn setup(
         renewal: renewal.clone(),
         intake: intake.clone(),
         reader: Arc::new(Reader::open(dir)?),
+        own: gate.own.clone(),
     })
 }
 

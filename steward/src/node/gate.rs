@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use crate::audit::{Audit, Writer};
 use crate::broker::Judge;
 use crate::config::Config;
-use crate::methods::Permit;
+use crate::methods::{OwnMethods, Permit};
 use crate::security::admission::Admission;
 use crate::security::rules::{Keeper, Rules};
 use crate::security::trust::Trust;
@@ -22,12 +22,14 @@ pub(super) struct Gate {
     keeper: Arc<Mutex<Keeper>>,
     trust: Trust,
     pub(super) audit: Audit,
+    /// What the node can do beside what steward can.
+    pub(super) own: OwnMethods,
     writer: Arc<Writer>,
 }
 
 impl Gate {
     /// With the rules that lie in the node's directory, before anything is judged by them.
-    pub(super) fn open(config: &Config, trust: Trust) -> Self {
+    pub(super) fn open(config: &Config, trust: Trust, own: OwnMethods) -> Self {
         let (node, central) = (config.node.name.clone(), config.node.central.clone());
         let rules = Rules::standard(node, central, config.methods.allow.clone());
         if let Some(identity) = trust.identity() {
@@ -36,10 +38,11 @@ impl Gate {
         let keeper = Arc::new(Mutex::new(Keeper::open(&config.node.dir, rules.clone())));
         let (audit, waiting) = Audit::new(config.node.name.clone(), config.methods.audit);
         let writer = Writer::new(audit.clone(), config.node.dir.clone(), waiting);
-        Self { admission: Admission::new(rules.clone()), rules, keeper, trust, audit, writer }
+        let admission = Admission::new(rules.clone(), own.clone());
+        Self { admission, rules, keeper, trust, audit, own, writer }
     }
 
-    /// Follows the file of the rules and writes the audit log until the node stops.
+    /// Follows the file of the rules and the folder of the node's own methods, and writes the audit log until the node stops.
     pub(super) fn keep(&self, supervisor: &Supervisor) {
         let keeper = Arc::clone(&self.keeper);
         let spec =
@@ -48,6 +51,10 @@ impl Gate {
             let keeper = Arc::clone(&keeper);
             async move { keeper.lock().await.run(end).await }
         });
+        let own = self.own.clone();
+        let spec = Spec::new("own methods")
+            .stops(Stops::Here("nobody there would see that they no longer follow their folder"));
+        supervisor.keep(spec, move |end| own.clone().run(end));
         let writer = Arc::clone(&self.writer);
         let spec = Spec::new("audit log").stops(Stops::Never("nobody could tell afterwards who did what"));
         supervisor.keep(spec, move |end| Arc::clone(&writer).run(end));
@@ -98,7 +105,7 @@ mod tests {
         let trust = fleet.trust(fleet.identity("ship1", 1), &shelf);
         trust.meets(&central.certificate);
         let rules = Rules::standard(name("ship1"), name("central"), Vec::new());
-        let permit = permit(Admission::new(rules), trust.clone());
+        let permit = permit(Admission::new(rules, OwnMethods::none()), trust.clone());
         let message = Message {
             id: MessageId(1),
             from: name("central"),

@@ -1,4 +1,5 @@
-//! Says hello to central (R16): now and then, and whenever a part of the node comes to rest or works again.
+//! Says hello to central (R16): now and then, and whenever a part of the node comes to rest or works again, or the
+//! node has other methods of its own than before.
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::methods::OwnMethods;
 use crate::supervise::Supervisor;
 
 /// Says hello until the end; `interval` is none where the link alone does so, as it comes up and before it goes.
@@ -15,9 +17,10 @@ pub(super) async fn hellos(
     interval: Option<Duration>,
     broker: mpsc::Sender<Vec<Effect>>,
     supervisor: Supervisor,
+    own: OwnMethods,
     end: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut changes = supervisor.changes();
+    let (mut changes, mut methods) = (supervisor.changes(), own.changes());
     let mut ticks = interval.map(tokio::time::interval);
     if let Some(ticks) = &mut ticks {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -36,6 +39,10 @@ pub(super) async fn hellos(
         let is_due = tokio::select! {
             () = end.cancelled() => return Ok(()),
             _ = tick => true,
+            changed = methods.changed() => {
+                changed?;
+                true
+            }
             changed = changes.changed() => {
                 changed?;
                 false

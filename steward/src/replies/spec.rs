@@ -33,7 +33,7 @@ use protocol::message::Kind;
 use protocol::name::{MethodName, NodeName};
 use serde::{Deserialize, Serialize};
 
-use crate::methods;
+use crate::methods::OwnMethods;
 
 /// The folder in the node's directory below which all files lie.
 pub(crate) const FOLDER: &str = "results";
@@ -45,7 +45,7 @@ const NAME_BYTES_MAX: usize = 150;
 const DEPTH_MAX: usize = 8;
 
 /// The words that are no method.
-const WORDS: [&str; 4] = ["console", "file", "fileAppend", "none"];
+pub(crate) const WORDS: [&str; 4] = ["console", "file", "fileAppend", "none"];
 
 /// What becomes of a result, as it is stored with its message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +75,13 @@ pub(crate) struct Given {
 impl Given {
     /// What is to be stored of it, for a message of this kind to this node; nothing where the result is kept and shown as
     /// usual. The error says which key makes no sense, and why.
-    pub(crate) fn check(self, kind: Kind, to: &NodeName, method: &MethodName) -> Result<Option<Spec>, String> {
+    pub(crate) fn check(
+        self,
+        kind: Kind,
+        to: &NodeName,
+        method: &MethodName,
+        here: &OwnMethods,
+    ) -> Result<Option<Spec>, String> {
         let Self { reply_method, directory, file_name } = self;
         let word = reply_method.as_deref().unwrap_or("console");
         let is_file = matches!(word, "file" | "fileAppend");
@@ -103,7 +109,7 @@ impl Given {
             return Ok(Some(Spec { reply_method, directory: Some(directory), file_name: Some(file_name) }));
         }
         // What a node answers must not become a command here: whoever is asked could have anything run.
-        match methods::takes_events(word) {
+        match here.takes_events(word) {
             _ if word == "none" => {}
             Some(true) => {}
             Some(false) => {
@@ -113,8 +119,7 @@ impl Given {
                 ));
             }
             None => {
-                let known = methods::known().filter(|name| methods::takes_events(name) == Some(true));
-                let known: Vec<&str> = WORDS.into_iter().chain(known).collect();
+                let known: Vec<String> = WORDS.into_iter().map(str::to_owned).chain(here.of_events()).collect();
                 return Err(format!("\"replyMethod\": {word:?} is none of {}", known.join(", ")));
             }
         }
@@ -174,7 +179,8 @@ mod tests {
             directory: directory.map(str::to_owned),
             file_name: file.map(str::to_owned),
         };
-        given.check(kind, &NodeName::new("ship1").unwrap(), &MethodName::new("ShellCommand").unwrap())
+        let (to, method) = (NodeName::new("ship1").unwrap(), MethodName::new("ShellCommand").unwrap());
+        given.check(kind, &to, &method, &OwnMethods::none())
     }
 
     #[test]

@@ -13,7 +13,7 @@ use protocol::name::MethodName;
 
 use super::rules::{Decision, Grant, Rules};
 use super::sender::Sender;
-use crate::methods;
+use crate::methods::{self, OwnMethods};
 
 /// Bytes of a reason at most: it travels in the receipt, and may quote what the sender wrote.
 const REASON_BYTES_MAX: usize = 1000;
@@ -22,12 +22,13 @@ const REASON_BYTES_MAX: usize = 1000;
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
     rules: Rules,
+    methods: OwnMethods,
 }
 
 impl Admission {
-    /// By these rules.
-    pub(crate) fn new(rules: Rules) -> Self {
-        Self { rules }
+    /// By these rules, for a node with these methods.
+    pub(crate) fn new(rules: Rules, methods: OwnMethods) -> Self {
+        Self { rules, methods }
     }
 
     /// Whether a message that has arrived may run here. `body` is the JSON text of its data.
@@ -36,8 +37,8 @@ impl Admission {
         let known = data.as_ref().ok().map(Vec::as_slice);
         // The sender's right comes first: who has none learns nothing about what runs here.
         let checked = self.permit(sender, kind, method, known);
-        match checked.and_then(|_| data.and_then(|data| methods::check(kind, method.as_str(), &data))) {
-            Ok(()) => Verdict::Accept(methods::facts(method.as_str())),
+        match checked.and_then(|_| data.and_then(|data| self.methods.check(kind, method.as_str(), &data))) {
+            Ok(()) => Verdict::Accept(self.methods.facts(method.as_str())),
             Err(why) => Verdict::Refuse(Arc::from(shorten(&why))),
         }
     }
@@ -54,7 +55,7 @@ impl Admission {
             Decision::Accept(grant) => grant,
             Decision::Refuse(refusal) => return Err(refusal.why),
         };
-        if !kind.is_command() && methods::takes_events(method.as_str()) == Some(false) {
+        if !kind.is_command() && self.methods.takes_events(method.as_str()) == Some(false) {
             let instead = if kind.wants_ack() { Kind::CommandAck } else { Kind::CommandNack };
             return Err(format!("{method} does something, so it can't be sent as an event; send it as {instead}"));
         }
@@ -85,7 +86,7 @@ mod tests {
         };
         let rules = Rules::standard(name("ship1"), name("central"), rules.iter().map(rule).collect());
         let sender = Sender::unsigned(name(from), &name("central"));
-        match Admission::new(rules).judge(&sender, kind, &MethodName::new(method).unwrap(), body) {
+        match Admission::new(rules, OwnMethods::none()).judge(&sender, kind, &MethodName::new(method).unwrap(), body) {
             Verdict::Accept(_) => Ok(()),
             Verdict::Refuse(why) => Err(why.to_string()),
         }
@@ -134,7 +135,7 @@ mod tests {
         let why = |method: &str, body: &str| judge(&[], "central", Kind::CommandAck, method, body).unwrap_err();
         let unknown = why("shellcommand", TRUE);
         assert!(
-            unknown.contains("ShellCommand, TextLogging") && unknown.contains(env!("CARGO_PKG_VERSION")),
+            unknown.contains("ShellCommand, Script, TextLogging") && unknown.contains(env!("CARGO_PKG_VERSION")),
             "{unknown}"
         );
         assert!(why(SHELL, "[]").contains("data is empty"));

@@ -30,6 +30,7 @@ mod load;
 mod memory;
 mod observability;
 mod output;
+mod own_methods;
 #[cfg(target_arch = "x86_64")]
 mod power_cuts;
 mod replies;

@@ -9,7 +9,6 @@ use crate::broker::LinkBoard;
 pub(super) use crate::clock;
 use crate::engine::Input;
 use crate::intake::Defaults;
-use crate::methods::facts;
 use crate::methods::live::LiveOutputs;
 use crate::processes::Processes;
 use crate::store::{ErrorRow, Note, Store};
@@ -66,6 +65,7 @@ impl Rig {
             renewal: None,
             intake: Intake::new(engine.clone(), Defaults::new(NodeName::new("ship1").unwrap())),
             reader: Arc::new(store(dir.path())),
+            own: OwnMethods::open(dir.path()),
         };
         change(&mut setup);
         let (effects, receiver) = mpsc::channel(64);
@@ -77,7 +77,7 @@ impl Rig {
         self.next += 1;
         let ticket = Ticket(self.next);
         let message = message(ticket, method, data);
-        Run { ticket, message, limit: None, facts: facts(method), again: false, stored: false }
+        Run { ticket, message, limit: None, facts: OwnMethods::none().facts(method), again: false, stored: false }
     }
 
     pub(super) async fn start(&mut self, method: &str, data: &[&str]) -> Ticket {
