@@ -21,6 +21,7 @@ mod noise;
 mod outgoing;
 pub(crate) mod prover;
 mod publish;
+mod seen;
 mod state;
 mod window;
 pub(crate) mod wire;
@@ -45,6 +46,7 @@ use crate::engine::EngineHandle;
 use crate::security::sealing::Policy;
 use crate::security::sender::Sender;
 use crate::security::trust::Trust;
+use crate::traffic::Traffic;
 
 pub(crate) use access::Access;
 use access::KeyUsed;
@@ -113,6 +115,8 @@ pub(crate) struct Wiring {
     pub(crate) bulk: mpsc::Sender<Bulk>,
     /// Where it is written how the link is.
     pub(crate) board: LinkBoard,
+    /// Where the bytes on the link are counted.
+    pub(crate) traffic: Traffic,
 }
 
 /// Why there can be no broker at all.
@@ -152,6 +156,7 @@ struct Inner {
     clock: Clock,
     bulk: mpsc::Sender<Bulk>,
     counters: Counters,
+    traffic: Traffic,
     board: LinkBoard,
     noise: Noise,
     echoes: Echoes,
@@ -194,7 +199,7 @@ impl Broker {
         let (name_checked, outcome) = oneshot::channel();
         let (finish, finish_asked) = mpsc::channel(1);
         let echoes = Echoes::new(config.identity.incarnation);
-        let Wiring { engine, effects, commits, judge, message_of, info, clock, bulk, board } = wiring;
+        let Wiring { engine, effects, commits, judge, message_of, info, clock, bulk, board, traffic } = wiring;
         if let Some(why) = config.access.plain_secret(&servers) {
             tracing::warn!("{why}");
         }
@@ -212,6 +217,7 @@ impl Broker {
             clock,
             bulk,
             counters: Counters::default(),
+            traffic,
             board,
             echoes,
             line: watch::Sender::new(None),
@@ -245,6 +251,11 @@ impl Broker {
     /// What was counted.
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// The bytes on the link.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.0.traffic
     }
 
     /// Becomes `Some` when another process has taken the name over: this one has to stop.

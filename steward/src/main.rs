@@ -60,6 +60,8 @@ mod hello;
 
 mod metrics;
 
+mod traffic;
+
 mod profiling;
 
 mod logging;

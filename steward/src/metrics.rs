@@ -26,6 +26,7 @@ use crate::config::ListenAddress;
 use crate::engine::EngineHandle;
 use crate::security::rules::RulesView;
 use crate::supervise::Supervisor;
+use crate::traffic::{self, Bytes};
 
 /// Methods that have figures of their own; what is beyond is counted as `other`. A peer can't fill the memory with names.
 const METHODS_MAX: usize = 100;
@@ -107,6 +108,10 @@ pub(crate) struct Sample {
     pub(crate) rules: (RulesView, u64),
     /// Lines of the audit log that were written, and that were lost.
     pub(crate) audit: (u64, u64),
+    /// What went over the link, by class.
+    pub(crate) wire: Vec<(traffic::Class, Bytes)>,
+    /// The same for each of the nodes that have figures of their own, and for all others together.
+    pub(crate) wire_nodes: Vec<(Option<Box<str>>, Bytes)>,
 }
 
 impl Sample {

@@ -39,10 +39,11 @@ use protocol::event::{Facts, Queued};
 use protocol::limits::STARTS_MAX;
 use protocol::message::{Epoch, Incarnation, Message, MessageId, Seq};
 use protocol::name::Lane;
+use protocol::outcome::Outcome;
 use protocol::snapshot::Snapshot;
-use protocol::step::Write;
+use protocol::step::{Moment, Write};
 use protocol::time::Wall;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Statement, TransactionBehavior};
 
 pub(crate) use self::cursors::{CURSOR_BYTES_MAX, Cursor, CursorName};
 pub(crate) use self::error::{CommitError, OpenError, ReadError};
@@ -62,6 +63,7 @@ use self::meta::Meta;
 use self::names::{Interned, Names};
 use self::out_lanes::OutLanes;
 use self::prune::Cleaner;
+use crate::traffic::{Bytes, Traffic};
 
 /// What is kept beside the messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +85,7 @@ pub(crate) struct Store {
     cleaner: Cleaner,
     replies: Replies,
     cursors: cursors::Runs,
+    traffic: Traffic,
 }
 
 /// What is known of results with which something is to be done, so that nobody looks for them where there are none.
@@ -114,7 +117,14 @@ impl Store {
             names: Names::default(),
             lanes: OutLanes::default(),
             cleaner: Cleaner::default(),
+            traffic: Traffic::default(),
         })
+    }
+
+    /// Has the bytes of each message on the link written down with how far it is.
+    #[must_use]
+    pub(crate) fn counting(self, traffic: Traffic) -> Self {
+        Self { traffic, ..self }
     }
 
     /// The identity of this store: random, made with it, at most 63 bits.
@@ -169,7 +179,8 @@ impl Store {
             return Ok(self.meta.commits);
         }
         reach(Point::BeforeCommit);
-        match self.transact(writes, cursors) {
+        let bytes = self.traffic.take(writes);
+        match self.transact((writes, &bytes), cursors) {
             Ok(last_ticket) => {
                 reach(Point::AfterCommit);
                 self.names.keep();
@@ -184,6 +195,7 @@ impl Store {
                 Ok(self.meta.commits)
             }
             Err(error) => {
+                self.traffic.give_back(writes, bytes);
                 self.names.forget();
                 self.lanes.forget();
                 Err(self.explain(error))
@@ -192,10 +204,10 @@ impl Store {
     }
 
     /// One transaction; it is rolled back when it is dropped before its commit. Returns the highest ticket in it.
-    fn transact(&mut self, writes: &[Write], cursors: &[Cursor]) -> Result<u64, CommitError> {
+    fn transact(&mut self, (writes, bytes): (&[Write], &[Bytes]), cursors: &[Cursor]) -> Result<u64, CommitError> {
         let batch = Batch::new(writes);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        write_outbox(&transaction, &mut self.names, &mut self.lanes, &mut self.replies, &batch.outbox)?;
+        write_outbox(&transaction, &mut self.names, &mut self.lanes, &mut self.replies, (&batch.outbox, bytes))?;
         for row in batch.out_lanes.values() {
             self.lanes.put(&transaction, row)?;
         }
@@ -338,8 +350,9 @@ fn write_outbox(
     names: &mut Names,
     lanes: &mut OutLanes,
     replies: &mut Replies,
-    writes: &[&Write],
+    (writes, bytes): (&[&Write], &[Bytes]),
 ) -> Result<(), CommitError> {
+    let mut bytes = bytes.iter().copied();
     if writes.is_empty() {
         return Ok(());
     }
@@ -359,31 +372,21 @@ fn write_outbox(
                 }
             }
             Write::End { id, attempts, history, outcome } => {
+                let bytes = bytes.next().unwrap_or_default();
                 let row = outbox::row_of(&mut row_of, *id)?;
                 if let Some(row) = row
                     && outbox::end(&mut end, row, outcome.state)?
                 {
-                    let reply = if replies.any { replies::ended(connection, row)? } else { None };
-                    replies.due |= reply.is_some();
-                    let bare;
-                    let outcome = match reply.is_some_and(|spec| spec.drops()) {
-                        true => {
-                            bare = outcome.without_output();
-                            &bare
-                        }
-                        false => &**outcome,
-                    };
-                    progress::end(connection, &mut put, row, (*attempts, history), outcome)?;
-                    if let Some(proof) = &outcome.proof {
-                        evidence::put(connection, row, proof)?;
-                    }
+                    let told = (*attempts, &**history, bytes);
+                    write_end(connection, replies, &mut put, row, told, outcome)?;
                 }
             }
             Write::Progress { id, state, attempts, history } => {
+                let bytes = bytes.next().unwrap_or_default();
                 if let Some(row) = outbox::row_of(&mut row_of, *id)?
                     && outbox::is_open(connection, row)?
                 {
-                    progress::put(connection, row, state, *attempts, history)?;
+                    progress::put(connection, row, state, (*attempts, history, bytes))?;
                 }
             }
             Write::CancelWanted(id) => {
@@ -401,6 +404,32 @@ fn write_outbox(
             | Write::InLane(_)
             | Write::DropInLane { .. } => {}
         }
+    }
+    Ok(())
+}
+
+/// Writes how a message ended, and what comes of that.
+fn write_end(
+    connection: &Connection,
+    replies: &mut Replies,
+    put: &mut Statement<'_>,
+    row: i64,
+    told: (u32, &[Moment], Bytes),
+    outcome: &Outcome,
+) -> Result<(), CommitError> {
+    let reply = if replies.any { replies::ended(connection, row)? } else { None };
+    replies.due |= reply.is_some();
+    let bare;
+    let outcome = match reply.is_some_and(|spec| spec.drops()) {
+        true => {
+            bare = outcome.without_output();
+            &bare
+        }
+        false => outcome,
+    };
+    progress::end(connection, put, row, told, outcome)?;
+    if let Some(proof) = &outcome.proof {
+        evidence::put(connection, row, proof)?;
     }
     Ok(())
 }

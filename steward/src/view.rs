@@ -57,6 +57,13 @@ pub(crate) struct MessageView {
     /// Whether all that travels for it is for its sender and its receiver alone to read.
     #[serde(default)]
     pub(crate) sealed: bool,
+    /// Bytes that went over the link for it from here, and to here: its envelopes, its receipts, its output, each with all that
+    /// is around it, and its part of what it has shared with others. Absent where nothing was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wire_out_bytes: Option<u64>,
+    /// See `wire_out_bytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wire_in_bytes: Option<u64>,
     /// What is done with its result here, where its sender has said so; absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reply: Option<ReplyView>,
@@ -136,6 +143,12 @@ pub(crate) struct NodeView {
     /// At central: `member`, `invited` or `revoked`, and what else there is to say of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) standing: Option<StandingView>,
+    /// Bytes that went over the link to it since this node started, of all that is for it; absent where no node runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wire_out_bytes: Option<u64>,
+    /// Bytes that came from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wire_in_bytes: Option<u64>,
     /// What it last said of itself (version, start time, operating system, load, disk …).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) info: Option<serde_json::Value>,

@@ -44,6 +44,8 @@ fn view(state: &str) -> MessageView {
         stderr_bytes: 7,
         truncated: false,
         sealed: false,
+        wire_out_bytes: None,
+        wire_in_bytes: None,
         reply: None,
         history: Vec::new(),
     }

@@ -20,6 +20,7 @@ use super::wire::pack::Packer;
 use super::wire::receipts::{Subject, Teller};
 use super::wire::{self, BODY_BYTES_MAX, ITEMS_MAX, TICKETS_MAX, WireError, subject};
 use crate::security::trust::Attested;
+use crate::traffic::Class;
 
 /// What a body has beside its messages or receipts, and a publish beside its body, in bytes at most.
 const HEAD_BYTES_MAX: usize = 1024;
@@ -46,13 +47,39 @@ pub(crate) struct Outgoing {
     pub(crate) seal: bool,
     /// What this node vouches for beside it.
     pub(crate) attests: Option<Attested>,
+    /// What it is.
+    pub(crate) class: Class,
+    /// The messages that share its bytes, and how many of them are each one's own.
+    pub(crate) shares: Vec<(MessageId, usize)>,
 }
 
 impl Outgoing {
     /// Something that is never sealed: it has nothing in it that is anybody's business, and may be for somebody who does
     /// not know us.
     pub(crate) fn plain(subject: String, reply: Option<String>, body: impl Into<Bytes>, introduces: bool) -> Self {
-        Self { subject, reply, headers: None, body: body.into(), introduces, to: None, seal: false, attests: None }
+        Self {
+            subject,
+            reply,
+            headers: None,
+            body: body.into(),
+            introduces,
+            to: None,
+            seal: false,
+            attests: None,
+            class: Class::Control,
+            shares: Vec::new(),
+        }
+    }
+
+    /// Raw bytes with their headers for one node that knows us.
+    pub(crate) fn data(
+        subject: String,
+        to: &NodeName,
+        seal: bool,
+        class: Class,
+        (body, headers): (Bytes, HeaderMap),
+    ) -> Self {
+        Self { headers: Some(headers), to: Some(to.clone()), seal, class, ..Self::plain(subject, None, body, false) }
     }
 
     /// What it costs on the link, roughly, in bytes.
@@ -127,6 +154,8 @@ struct Group {
     handed: Vec<Seq>,
     last: Seq,
     id: Option<MessageId>,
+    /// The messages in it, and the bytes of each.
+    shares: Vec<(MessageId, usize)>,
     /// Whether anything in it is to be sealed: then all of it is.
     seal: bool,
     /// Where its receipts begin and end in `parts`.
@@ -172,6 +201,7 @@ impl Groups {
                     handed: Vec::new(),
                     last: Seq(0),
                     id: None,
+                    shares: Vec::new(),
                     seal: false,
                     receipts: Vec::new(),
                     proves: false,
@@ -268,15 +298,16 @@ impl Batcher {
     }
 
     fn close(&mut self, group: Group, sizes: Sizes, batch: &mut Batch) {
-        let Group { whom, parts, tickets, count, floor, handed, id, seal, receipts, proves, last: _ } = group;
+        let Group { whom, parts, tickets, count, floor, handed, id, shares, seal, receipts, proves, last: _ } = group;
         let from = &self.teller.from;
         let mut attests = None;
-        let (to, subject, body, lane) = match whom {
+        let (to, subject, body, lane, class) = match whom {
             Whom::Lane(lane, to) => {
+                let class = Class::of_messages(lane.kind, lane.method.as_str());
                 let body = wire::envelope::encode(from, self.teller.epoch, &lane, to, floor, &parts);
                 let subject = subject::messages(&lane);
                 let peer = lane.peer.clone();
-                (peer, subject, body, (!lane.kind.wants_ack()).then_some(lane))
+                (peer, subject, body, (!lane.kind.wants_ack()).then_some(lane), class)
             }
             Whom::Sender(to, epoch) => {
                 let body = wire::receipts::encode(&self.teller, &to, epoch, &parts);
@@ -284,7 +315,7 @@ impl Batcher {
                 if proves {
                     attests = Some(Prover::attest(&to, receipts.into_iter().filter_map(|range| parts.get(range))));
                 }
-                (to, subject, body, None)
+                (to, subject, body, None, Class::Receipts)
             }
             Whom::Confirm(to, incarnation) => {
                 return self.control(&to, incarnation, (&Control::Confirm(tickets), seal), sizes, batch);
@@ -294,7 +325,8 @@ impl Batcher {
         // NACK messages go to whoever listens, asked or not.
         let introduces = handed.is_some();
         let seal = Some(seal);
-        let draft = Draft { to, subject, reply: true, body, id, items: count, handed, introduces, seal, attests };
+        let (reply, items) = (true, count);
+        let draft = Draft { to, subject, reply, body, id, items, handed, introduces, seal, attests, class, shares };
         self.finish(draft, sizes, batch);
     }
 
@@ -334,11 +366,12 @@ impl Batcher {
             wire::envelope::encode(&me, self.teller.epoch, &lane, None, item.seq, &parts)
         });
         let subject = subject::messages(&lane);
-        self.finish(Draft { introduces, ..Draft::of_one(lane.peer, subject, body) }, sizes, batch);
+        let class = Class::of_messages(lane.kind, lane.method.as_str());
+        self.finish(Draft { introduces, class, ..Draft::of_one(lane.peer, subject, body) }, sizes, batch);
     }
 
     fn finish(&mut self, draft: Draft, sizes: Sizes, batch: &mut Batch) {
-        let Draft { to, subject, reply, body, id, items, handed, introduces, seal, attests } = draft;
+        let Draft { to, subject, reply, body, id, items, handed, introduces, seal, attests, class, shares } = draft;
         let packed = body.and_then(|body| {
             wire::limit("the body", body.len(), BODY_BYTES_MAX)?;
             let (body, headers) = self.packer.pack(body);
@@ -349,7 +382,7 @@ impl Batcher {
             Ok((body, headers)) => {
                 let reply = reply.then(|| subject::reply(&self.teller.from, &to));
                 let (to, seal) = (seal.map(|_| to), seal.unwrap_or(false));
-                let outgoing = Outgoing { subject, reply, headers, body, introduces, to, seal, attests };
+                let outgoing = Outgoing { subject, reply, headers, body, introduces, to, seal, attests, class, shares };
                 batch.publishes.push(Publish { outgoing, handed, items });
             }
             Err(error) => batch.unsendable.push(Unsendable { id, to, why: error.to_string() }),
@@ -372,13 +405,16 @@ struct Draft {
     seal: Option<bool>,
     /// What this node vouches for of its receipts.
     attests: Option<Attested>,
+    class: Class,
+    shares: Vec<(MessageId, usize)>,
 }
 
 impl Draft {
     /// One thing for one node that knows us, which is to be told if nobody listens. It is never sealed.
     fn of_one(to: NodeName, subject: String, body: Result<Vec<u8>, WireError>) -> Self {
         let (id, handed, seal, attests) = (None, None, None, None);
-        Self { to, subject, reply: true, body, id, items: 1, handed, introduces: false, seal, attests }
+        let (reply, introduces, items, class, shares) = (true, false, 1, Class::Control, Vec::new());
+        Self { to, subject, reply, body, id, items, handed, introduces, seal, attests, class, shares }
     }
 }
 
@@ -403,6 +439,7 @@ fn add_item(
         }
         group.last = item.seq;
         group.id = group.id.or(Some(item.id));
+        group.shares.push((item.id, scratch.len()));
     }
     Ok(())
 }

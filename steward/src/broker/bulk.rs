@@ -7,12 +7,14 @@ use protocol::outcome::Stream;
 
 use super::arrived::Arrived;
 use super::batch::Outgoing;
+use super::seen::Seen;
 use super::wire::chunk::Chunk;
 use super::wire::live::{self, Follow, Piece};
 use super::wire::pack::Packer;
 use super::wire::{self, WireError};
 use super::{Broker, Sent, Window};
 use crate::security::refusal::Refusal;
+use crate::traffic::{Bytes, Class};
 
 /// What the results task gets from the wire.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) enum Bulk {
         from: NodeName,
         /// The piece.
         chunk: Chunk,
+        /// What it took on the link, in bytes.
+        wire_bytes: usize,
     },
     /// A sender wants to see an output while it is written.
     Follow {
@@ -63,11 +67,8 @@ impl Broker {
         packer: &mut Packer,
         window: &mut Window,
     ) -> Sent {
-        let (body, headers) = wire::chunk::encode(chunk, packer);
-        let subject = wire::subject::data(to, &self.0.config.identity.name);
-        let (headers, to) = (Some(headers), Some(to.clone()));
-        let outgoing = Outgoing { subject, reply: None, headers, body, introduces: false, to, seal, attests: None };
-        self.send(outgoing, window).await
+        let (content, subject) = (wire::chunk::encode(chunk, packer), wire::subject::data(to, self.me()));
+        self.send(Outgoing::data(subject, to, seal, Class::Outputs, content), window).await
     }
 
     /// The longest piece of an output that may go in one publish now, in bytes.
@@ -86,11 +87,8 @@ impl Broker {
         packer: &mut Packer,
         window: &mut Window,
     ) -> Sent {
-        let (body, headers) = live::encode(piece, packer);
-        let subject = wire::subject::data(to, self.me());
-        let (headers, to) = (Some(headers), Some(to.clone()));
-        let outgoing = Outgoing { subject, reply: None, headers, body, introduces: false, to, seal, attests: None };
-        self.send(outgoing, window).await
+        let (content, subject) = (live::encode(piece, packer), wire::subject::data(to, self.me()));
+        self.send(Outgoing::data(subject, to, seal, Class::Live, content), window).await
     }
 
     /// Tells a process that runs a message of ours that we want to see its output.
@@ -109,12 +107,21 @@ impl Broker {
     }
 
     /// Takes a piece of an output for the results.
-    pub(super) fn data(&self, from: NodeName, arrived: &Arrived<'_>, packer: &mut Packer) -> Result<(), WireError> {
+    pub(super) fn data(
+        &self,
+        from: NodeName,
+        arrived: &Arrived<'_>,
+        seen: &mut Seen,
+        packer: &mut Packer,
+    ) -> Result<(), WireError> {
         let (headers, body) = (arrived.headers(), arrived.body());
         self.bulk(if live::is_piece(headers) {
-            Bulk::Live { from, piece: live::decode(headers, body, packer)? }
+            let piece = live::decode(headers, body, packer)?;
+            seen.class = Class::Live;
+            self.0.traffic.share(&[(piece.id, 1)], Bytes::arrived(seen.bytes));
+            Bulk::Live { from, piece }
         } else {
-            Bulk::Chunk { from, chunk: wire::chunk::decode(headers, body, packer)? }
+            Bulk::Chunk { from, chunk: wire::chunk::decode(headers, body, packer)?, wire_bytes: seen.bytes }
         });
         Ok(())
     }

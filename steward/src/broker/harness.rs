@@ -195,6 +195,7 @@ impl Edge {
             clock: Clock::start(),
             bulk,
             board: super::LinkBoard::default(),
+            traffic: crate::traffic::Traffic::default(),
         };
         let board = wiring.board.clone();
         let (broker, name_check) = Broker::new(config, wiring).unwrap();
@@ -271,4 +272,33 @@ pub(crate) async fn slow_link(address: String, bytes_per_second: usize) -> Strin
         }
     });
     own
+}
+
+/// A link to `address` that counts the bytes on their way there, and back. Returns its own address.
+pub(crate) async fn counting_link(address: String) -> (String, Arc<[AtomicU64; 2]>) {
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+    async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, passed: &AtomicU64) {
+        let mut piece = vec![0; 65_536];
+        while let Ok(count @ 1..) = from.read(&mut piece).await {
+            passed.fetch_add(count as u64, std::sync::atomic::Ordering::Relaxed);
+            if to.write_all(&piece[..count]).await.is_err() {
+                return;
+            }
+        }
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().to_string();
+    let passed = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let counted = passed.clone();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = tokio::net::TcpStream::connect(&address).await.unwrap();
+            let (from_near, to_near) = near.into_split();
+            let (from_far, to_far) = far.into_split();
+            let (out, back) = (counted.clone(), counted.clone());
+            tokio::spawn(async move { pass(from_near, to_far, &out[0]).await });
+            tokio::spawn(async move { pass(from_far, to_near, &back[1]).await });
+        }
+    });
+    (own, passed)
 }

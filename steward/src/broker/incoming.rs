@@ -10,13 +10,14 @@ use protocol::Event;
 use protocol::event::{Control, Envelope, Hello, Occasion, Receipts, Verdict};
 use protocol::message::{Incarnation, Kind};
 use protocol::name::NodeName;
-use protocol::outcome::{Outcome, Output, Progress};
+use protocol::outcome::{Output, Progress, Receipt};
 use protocol::time::Wall;
 
 use super::arrived::Arrived;
 use super::batch::Outgoing;
 use super::ears::Ears;
 use super::echo::Purpose;
+use super::seen::Seen;
 use super::wire::control::Told;
 use super::wire::namesake::{Namesake, Who};
 use super::wire::pack::Packer;
@@ -29,6 +30,7 @@ use crate::evidence;
 use crate::security::refusal::Refusal;
 use crate::security::sender::Sender;
 use crate::security::trust::Proof;
+use crate::traffic::Bytes;
 
 /// Arrived messages that are decoded before the engine gets their events.
 const BATCH_MESSAGES: usize = 256;
@@ -39,6 +41,9 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Bytes of messages that may wait for the engine. What arrives is a thousandth of what it is when it is unpacked, so a limit
 /// on how many wait is none on the memory that they take.
 const QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What a receipt has beside the texts in it, about, in bytes: for its share of the bytes of a publish.
+const RECEIPT_BYTES: usize = 160;
 
 /// Why something that has arrived is dropped.
 enum Dropped {
@@ -128,28 +133,21 @@ impl Broker {
         for message in messages {
             counters.received.one();
             counters.received_bytes.add(message.payload.len());
-            let (kind, peer) = match Channel::parse(&message.subject, self.me().as_str()) {
-                Some(Channel::Receipts(peer)) => ("receipts", peer),
-                Some(Channel::Control(peer)) => ("control", peer),
-                Some(Channel::Data(peer)) => ("data", peer),
-                Some(Channel::Reply(peer)) => ("reply", peer),
-                Some(Channel::Messages(kind, _)) => (kind.as_str(), ""),
-                Some(Channel::Echo(_)) => ("echo", ""),
-                Some(Channel::Namesake) => ("name", ""),
-                None => ("subject", message.subject.strip_prefix(subject::HELLO_PREFIX).unwrap_or("")),
-            };
+            let mut seen = Seen::new(&message, self.me().as_str());
             let before = events.len();
-            match self.translate(&message, watched, packer, &mut events).await {
+            match self.translate(&message, &mut seen, watched, packer, &mut events).await {
                 Ok(()) => bytes += events.iter().skip(before).map(weight).sum::<usize>(),
                 Err(Dropped::Wire(error)) => {
                     tracing::debug!(subject = %message.subject.escape_debug(), kind = error.kind(), "dropped");
-                    self.refuse(kind, peer, &error);
+                    self.refuse(seen.kind, seen.peer, &error);
                 }
                 Err(Dropped::Refused(refusal)) => {
                     tracing::debug!(subject = %message.subject.escape_debug(), kind = refusal.kind(), "not believed");
-                    self.refused(&refusal, peer).await;
+                    self.refused(&refusal, seen.peer).await;
                 }
             }
+            let from = seen.from.as_ref().filter(|from| *from != self.me()).map(NodeName::as_str);
+            self.0.traffic.count(seen.class, from, Bytes::arrived(seen.bytes));
             if bytes >= BATCH_BYTES && !self.hand_over(std::mem::take(&mut events), std::mem::take(&mut bytes)).await {
                 return false;
             }
@@ -190,13 +188,14 @@ impl Broker {
     async fn translate(
         &self,
         message: &Message,
+        seen: &mut Seen<'_>,
         watched: &BTreeSet<NodeName>,
         packer: &mut Packer,
         events: &mut Vec<Event>,
     ) -> Result<(), Dropped> {
         let me = self.me();
         if let Some(from) = message.subject.strip_prefix(subject::HELLO_PREFIX) {
-            return self.announcement(from, message, watched, packer, events);
+            return self.announcement(from, (message, seen), watched, packer, events);
         }
         let Some(channel) = Channel::parse(&message.subject, me.as_str()) else {
             return Err(WireError::Value("the subject is none of a node's").into());
@@ -211,18 +210,10 @@ impl Broker {
                     self.fresh(&arrived.proof)?;
                 }
                 self.0.counters.received_items.add(envelope.items.len());
+                seen.from = Some(envelope.from.clone());
                 self.messages(&sender, envelope, arrived.is_sealed(), events);
             }
-            Channel::Receipts(from) => {
-                // They name our store and our message, so they need no time.
-                let arrived = self.arrived(message)?;
-                self.trust().sender(&arrived.proof, from)?;
-                let body = packer.unpack_json(arrived.headers(), arrived.body())?;
-                let mut receipts = Receipts { sealed: arrived.is_sealed(), ..wire::receipts::decode(&body, me, from)? };
-                self.gather(&mut receipts, &body, &arrived);
-                self.0.counters.received_items.add(receipts.receipts.len());
-                events.push(Event::Receipts(receipts));
-            }
+            Channel::Receipts(from) => self.receipts(from, (message, seen), packer, events)?,
             Channel::Control(from) => {
                 let arrived = self.arrived(message)?;
                 let body = packer.unpack_json(arrived.headers(), arrived.body())?;
@@ -231,12 +222,14 @@ impl Broker {
                     Told::Follow { from, to, follow } => self.wish(&arrived, from, to, follow)?,
                     Told::Control { from, to, control } => self.control(&arrived, from, to, control, events)?,
                 }
+                seen.from = NodeName::new(from).ok();
             }
             Channel::Data(from) => {
                 // It names our message, whose receipt's hash decides, so it needs no time.
                 let arrived = self.arrived(message)?;
                 let sender = self.trust().sender(&arrived.proof, from)?;
-                self.data(sender.name, &arrived, packer)?;
+                seen.from = Some(sender.name.clone());
+                self.data(sender.name, &arrived, seen, packer)?;
             }
             Channel::Reply(peer) => {
                 // The server's own word, which nobody signs. It brings nothing but another try.
@@ -266,6 +259,28 @@ impl Broker {
         Ok(())
     }
 
+    fn receipts(
+        &self,
+        from: &str,
+        (message, seen): (&Message, &mut Seen<'_>),
+        packer: &mut Packer,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Dropped> {
+        // They name our store and our message, so they need no time.
+        let arrived = self.arrived(message)?;
+        self.trust().sender(&arrived.proof, from)?;
+        let body = packer.unpack_json(arrived.headers(), arrived.body())?;
+        let receipts = wire::receipts::decode(&body, self.me(), from)?;
+        let mut receipts = Receipts { sealed: arrived.is_sealed(), ..receipts };
+        self.gather(&mut receipts, &body, &arrived);
+        self.0.counters.received_items.add(receipts.receipts.len());
+        seen.from = Some(receipts.from.clone());
+        let of_each = receipts.receipts.iter().map(|(_, receipt)| (receipt.id, RECEIPT_BYTES + text_bytes(receipt)));
+        self.0.traffic.share(&of_each.collect::<Vec<_>>(), Bytes::arrived(seen.bytes));
+        events.push(Event::Receipts(receipts));
+        Ok(())
+    }
+
     /// Keeps what the sender of receipts has signed for others to see. They count without it all the same.
     fn gather(&self, receipts: &mut Receipts, body: &[u8], arrived: &Arrived<'_>) {
         let Some(signature) = wire::receipts::proof(arrived.headers()) else { return };
@@ -287,7 +302,7 @@ impl Broker {
     fn announcement(
         &self,
         from: &str,
-        message: &Message,
+        (message, seen): (&Message, &mut Seen<'_>),
         watched: &BTreeSet<NodeName>,
         packer: &mut Packer,
         events: &mut Vec<Event>,
@@ -302,6 +317,7 @@ impl Broker {
         let body = packer.unpack_json(message.headers.as_ref(), &message.payload)?;
         let hello = wire::hello::decode(&body, from)?;
         self.fresh(&proof)?;
+        seen.from = Some(name);
         events.push(Event::Hello(hello));
         Ok(())
     }
@@ -444,19 +460,22 @@ impl Broker {
     }
 }
 
+/// Bytes of the output and the proof in a receipt.
+fn text_bytes(receipt: &Receipt) -> usize {
+    let text = |output: &Output| output.inline.as_ref().map_or(0, |text| text.len());
+    match &receipt.progress {
+        Progress::Final(outcome) => {
+            text(&outcome.stdout) + text(&outcome.stderr) + outcome.proof.as_ref().map_or(0, |proof| proof.len())
+        }
+        Progress::Stored | Progress::Running => 0,
+    }
+}
+
 /// Bytes that an event holds in the engine's queue, beside its own few.
 fn weight(event: &Event) -> usize {
     match event {
         Event::Envelope(envelope, _) => envelope.items.iter().map(|item| item.body.len()).sum(),
-        Event::Receipts(receipts) => {
-            let text = |output: &Output| output.inline.as_ref().map_or(0, |text| text.len());
-            let outcomes = receipts.receipts.iter().filter_map(|(_, receipt)| match &receipt.progress {
-                Progress::Final(outcome) => Some(outcome),
-                Progress::Stored | Progress::Running => None,
-            });
-            let proof = |outcome: &Outcome| outcome.proof.as_ref().map_or(0, |proof| proof.len());
-            outcomes.map(|outcome| text(&outcome.stdout) + text(&outcome.stderr) + proof(outcome)).sum()
-        }
+        Event::Receipts(receipts) => receipts.receipts.iter().map(|(_, receipt)| text_bytes(receipt)).sum(),
         Event::Hello(hello) | Event::Control { control: Control::Hello(hello), .. } => hello.info.len(),
         Event::Control { .. }
         | Event::Asked { .. }

@@ -3,12 +3,14 @@
 
 use async_nats::Client;
 use protocol::event::Control;
+use protocol::name::NodeName;
 use tokio::sync::oneshot;
 
 use super::echo::Purpose;
 use super::{Broker, CALL, Window, batch, wire};
 use crate::security::sealing::Policy;
 use crate::security::trust::{Plain, Trust, Unsealable};
+use crate::traffic::{self, Bytes, Class};
 
 impl Broker {
     /// Publishes once the window has room, with an echo behind it where one is due.
@@ -62,7 +64,8 @@ impl Broker {
     /// Sends an echo on its way.
     pub(super) async fn echo(&self, purpose: Purpose) -> bool {
         let subject = wire::subject::echo(self.me(), &self.0.echoes.expect(purpose));
-        self.queue(batch::Outgoing::plain(subject, None, bytes::Bytes::new(), false)).await.is_ok()
+        let echo = batch::Outgoing::plain(subject, None, bytes::Bytes::new(), false);
+        self.queue(batch::Outgoing { class: Class::Link, ..echo }).await.is_ok()
     }
 
     /// Gives a publish to the client, connected or not. An error: it is not even queued. Behind one that was not permitted
@@ -76,10 +79,17 @@ impl Broker {
         Ok(())
     }
 
-    async fn queue(&self, outgoing: batch::Outgoing) -> Result<(), PublishFailed> {
+    async fn queue(&self, mut outgoing: batch::Outgoing) -> Result<(), PublishFailed> {
         let client = self.client().ok_or(PublishFailed::Late)?;
+        let (class, shares) = (outgoing.class, std::mem::take(&mut outgoing.shares));
+        let node = wire::subject::node(&outgoing.subject).and_then(|node| NodeName::new(node).ok());
         let published = publish(&client, self.trust(), &self.0.config.seal, outgoing).await;
-        published.inspect_err(|error| self.publish_failed(error))
+        let bytes = Bytes::sent(published.inspect_err(|error| self.publish_failed(error))?);
+        self.0.traffic.count(class, node.as_ref().filter(|node| *node != self.me()).map(NodeName::as_str), bytes);
+        if !shares.is_empty() {
+            self.0.traffic.share(&shares, bytes);
+        }
+        Ok(())
     }
 
     fn publish_failed(&self, error: &PublishFailed) {
@@ -117,18 +127,21 @@ pub(crate) enum Sent {
     NotSealed,
 }
 
-/// The one way out: nothing leaves unsigned where this node signs, and nothing plain that is to be sealed.
+/// The one way out: nothing leaves unsigned where this node signs, and nothing plain that is to be sealed. Answers with its bytes
+/// on the link.
 pub(super) async fn publish(
     client: &Client,
     trust: &Trust,
     policy: &Policy,
     outgoing: batch::Outgoing,
-) -> Result<(), PublishFailed> {
-    let batch::Outgoing { subject, reply, headers, body, introduces, to, seal, attests } = outgoing;
+) -> Result<usize, PublishFailed> {
+    let batch::Outgoing { subject, reply, headers, body, introduces, to, seal, attests, class: _, shares: _ } =
+        outgoing;
     let now = crate::clock::wall();
     let to = to.as_ref().filter(|to| seal || policy.covers(to));
     let plain = Plain { headers, body, introduces, attests };
     let (headers, body) = trust.protect(to, now, &subject, plain).map_err(PublishFailed::Unsealable)?;
+    let bytes = traffic::frame(&subject, reply.as_deref(), headers.as_ref(), body.len());
     let call = async {
         match (reply, headers) {
             (Some(reply), Some(headers)) => client.publish_with_reply_and_headers(subject, reply, headers, body).await,
@@ -138,7 +151,8 @@ pub(super) async fn publish(
         }
     };
     match tokio::time::timeout(CALL, call).await {
-        Ok(result) => result.map_err(|error| PublishFailed::Refused(error.to_string())),
+        Ok(Ok(())) => Ok(bytes),
+        Ok(Err(error)) => Err(PublishFailed::Refused(error.to_string())),
         Err(_) => Err(PublishFailed::Late),
     }
 }

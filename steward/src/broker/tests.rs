@@ -1,6 +1,7 @@
 //! The broker against a real nats-server.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,7 +14,7 @@ use protocol::step::Effect;
 use protocol::time::Wall;
 
 use super::NameCheck;
-use super::harness::{Edge, NatsServer, PATIENCE, node, slow_link, wait_for};
+use super::harness::{Edge, NatsServer, PATIENCE, counting_link, node, slow_link, wait_for};
 use crate::clock::Clock;
 
 fn lane(peer: &str, kind: Kind) -> Lane {
@@ -386,4 +387,46 @@ async fn hot_path() {
     central.perform(vec![publish(&lane("ship1", Kind::EventAck), 2, count + 1, &text)]).await;
     let seen = ears.next().await.unwrap();
     println!("one message of 200 bytes: {} bytes on the wire", seen.payload.len());
+}
+
+/// What is counted is what really goes over the link: a line between node and broker counts it, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bytes_on_the_link_are_counted_as_they_are() {
+    let server = NatsServer::start();
+    let (address, passed) = counting_link(server.address()).await;
+    let mut central = Edge::new(&address, "central", 1);
+    let mut ship = Edge::new(&server.address(), "ship1", 2);
+    central.up().await;
+    ship.up().await;
+    let traffic = central.broker.traffic().clone();
+    let sum = || {
+        let classes = traffic.classes();
+        let out: u64 = classes.iter().map(|(_, bytes)| bytes.out).sum();
+        (out, classes.iter().map(|(_, bytes)| bytes.inward).sum::<u64>())
+    };
+    let look = || [passed[0].load(Ordering::Relaxed), passed[1].load(Ordering::Relaxed)];
+    let (counted_before, before) = (sum(), look());
+    let lane = lane("ship1", Kind::EventAck);
+    // One after the other, so that no two share a publish.
+    for seq in 1..=100 {
+        central
+            .perform(vec![publish(&lane, 2, seq, &format!("{seq} {}\n", "x".repeat(usize::try_from(seq).unwrap())))])
+            .await;
+        ship.until(|event| matches!(event, Event::Envelope(..)).then_some(())).await;
+        let receipt = Receipt { id: MessageId(u128::from(seq)), progress: Progress::Stored };
+        let (to, kind, epoch) = (node("central"), Kind::EventAck, protocol::message::Epoch(1));
+        ship.perform(vec![Effect::Receipt { to, epoch, kind, ticket: Ticket(seq), receipt, seal: false }]).await;
+        central.until(|event| matches!(event, Event::Receipts(_)).then_some(())).await;
+    }
+    let (counted, after) = (sum(), look());
+    let (out, real_out) = (counted.0 - counted_before.0, after[0] - before[0]);
+    let (inward, real_in) = (counted.1 - counted_before.1, after[1] - before[1]);
+    assert!(out > 100 * 300 && inward > 100 * 200, "{out} out, {inward} in");
+    // A ping and its answer may have passed meanwhile; the echo of a heartbeat is counted, and may be on its way.
+    assert!(out.abs_diff(real_out) < 200, "{out} counted, {real_out} passed");
+    assert!(inward.abs_diff(real_in) < 400, "{inward} counted, {real_in} passed");
+    let of = |seq: u64| traffic.message(MessageId(u128::from(seq)));
+    let all = (1..=100).map(|seq| of(seq).out).sum::<u64>();
+    assert!(all <= out && all > out * 9 / 10, "{all} of {out} belong to messages");
+    assert!(of(100).out > of(1).out + 90);
 }

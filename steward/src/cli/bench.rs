@@ -13,6 +13,7 @@ mod limits;
 mod load;
 mod machine;
 mod outputs;
+mod plain;
 mod report;
 mod socket;
 mod usage;

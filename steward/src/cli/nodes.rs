@@ -26,6 +26,7 @@ impl Verb for Nodes {
     const MORE: &'static str = "\
 online: it gave a proof of life lately. away: nobody listens under its name. stopped: it said goodbye.
 silent: somebody listens, but doesn't answer. unknown: nothing is known, which isn't the same as away.
+OUT and IN are the bytes that went over the link to and from it since the node here was started.
 BECAUSE begins with the parts of a node that are down (they failed too often) or stopped, as it last told.
 On central, FLEET says who is a member, who is invited and has not joined yet, and who was revoked.";
 
@@ -58,8 +59,13 @@ On central, FLEET says who is a member, who is invited and has not joined yet, a
 }
 
 fn table(nodes: &[NodeView], is_central: bool) -> Table {
-    const ALL: [&str; 7] = ["NODE", "FLEET", "PRESENCE", "LAST SEEN", "OUTSTANDING", "VERSION", "BECAUSE"];
-    let shown = |column: &str| is_central || column != "FLEET";
+    const ALL: [&str; 9] = ["NODE", "FLEET", "PRESENCE", "LAST SEEN", "OUTSTANDING", "OUT", "IN", "VERSION", "BECAUSE"];
+    let is_counted = nodes.iter().any(|node| node.wire_out_bytes.is_some());
+    let shown = |column: &str| match column {
+        "FLEET" => is_central,
+        "OUT" | "IN" => is_counted,
+        _ => true,
+    };
     let headings: Vec<&'static str> = ALL.into_iter().filter(|column| shown(column)).collect();
     let mut table = Table::new(&headings, "PRESENCE");
     for node in nodes {
@@ -68,7 +74,9 @@ fn table(nodes: &[NodeView], is_central: bool) -> Table {
         let version = node.info.as_ref().and_then(|info| info.get("version")?.as_str()).unwrap_or_default();
         let because = because(node);
         let fleet = node.standing.as_ref().map_or("", |standing| standing.state.as_str());
-        let cells = [&*node.node, fleet, &node.presence, &seen, &outstanding, version, &because];
+        let [out, inward] =
+            [node.wire_out_bytes, node.wire_in_bytes].map(|bytes| bytes.map_or_else(String::new, output::size));
+        let cells = [&*node.node, fleet, &node.presence, &seen, &outstanding, &out, &inward, version, &because];
         let cells: Vec<&str> =
             ALL.into_iter().zip(cells).filter(|(column, _)| shown(column)).map(|(_, cell)| cell).collect();
         let is_bad = !resting(node, "down").is_empty() || fleet == "revoked";

@@ -83,6 +83,10 @@ fn print(view: &MessageView, output: &mut Output) -> std::io::Result<()> {
         field(output, "reply", &format!("{}{file}, {}{note}", reply.method, reply.state))?;
     }
     field(output, "attempts", &view.attempts.to_string())?;
+    if view.wire_out_bytes.is_some() || view.wire_in_bytes.is_some() {
+        let [out, inward] = [view.wire_out_bytes, view.wire_in_bytes].map(|bytes| output::size(bytes.unwrap_or(0)));
+        field(output, "link", &format!("{out} out, {inward} in"))?;
+    }
     if let Some(next) = &view.next_attempt_at {
         field(output, "next try", &when::local(next))?;
     }

@@ -158,6 +158,8 @@ fn stored_nodes(reader: &Reader) -> anyhow::Result<Vec<NodeView>> {
         last_seen_at: seen.map(rfc3339),
         outstanding,
         standing: None,
+        wire_out_bytes: None,
+        wire_in_bytes: None,
         info: serde_json::from_str(info).ok(),
     };
     let mut nodes = Vec::new();

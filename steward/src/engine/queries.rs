@@ -7,6 +7,7 @@ use protocol::outcome::State;
 use super::explain::{because, presence, waiting, word};
 use super::{Engine, EngineError, Input, respond};
 use crate::clock::rfc3339;
+use crate::traffic::Bytes;
 use crate::view::{MessageView, MomentView, NodeView, ProcessView};
 
 /// Messages that one list has at most, so that no question holds up the loop.
@@ -52,6 +53,7 @@ impl Engine {
         let found = self.reader.show(id).map_err(store)?;
         let mut view = found.ok_or(EngineError::Unknown(id))?;
         self.overlay(id, &mut view);
+        self.count(id, &mut view);
         Ok(view)
     }
 
@@ -61,10 +63,20 @@ impl Engine {
         for view in &mut views {
             if let Ok(id) = view.id.parse() {
                 self.overlay(id, view);
+                self.count(id, view);
             }
             view.history.clear();
         }
         Ok(views)
+    }
+
+    /// Adds what went over the link and is not written down yet.
+    fn count(&self, id: MessageId, view: &mut MessageView) {
+        let Bytes { out, inward } = self.stats.traffic.message(id);
+        if view.from_node == self.name.as_str() && (out > 0 || inward > 0) {
+            view.wire_out_bytes = Some(view.wire_out_bytes.unwrap_or(0) + out);
+            view.wire_in_bytes = Some(view.wire_in_bytes.unwrap_or(0) + inward);
+        }
     }
 
     /// Lays over a view what only the loop knows: the state of the attempt, and why the message waits.
@@ -96,14 +108,19 @@ impl Engine {
     }
 
     fn nodes(&self) -> Vec<NodeView> {
-        let view = |peer: protocol::inspect::PeerNow| NodeView {
-            node: peer.row.name.to_string(),
-            presence: word(peer.presence).to_owned(),
-            because: because(&peer),
-            last_seen_at: peer.row.seen.map(rfc3339),
-            outstanding: peer.outstanding,
-            standing: None,
-            info: serde_json::from_str(&peer.row.info).ok(),
+        let view = |peer: protocol::inspect::PeerNow| {
+            let Bytes { out, inward } = self.stats.traffic.node(peer.row.name.as_str());
+            NodeView {
+                node: peer.row.name.to_string(),
+                presence: word(peer.presence).to_owned(),
+                because: because(&peer),
+                last_seen_at: peer.row.seen.map(rfc3339),
+                outstanding: peer.outstanding,
+                standing: None,
+                wire_out_bytes: Some(out),
+                wire_in_bytes: Some(inward),
+                info: serde_json::from_str(&peer.row.info).ok(),
+            }
         };
         let mut views: Vec<NodeView> = self.node.peers().map(view).collect();
         views.sort_by(|a, b| a.node.cmp(&b.node));

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::hello::Queues;
 use crate::metrics::Metrics;
+use crate::traffic::Traffic;
 
 /// New messages, lines for logs and fetched outputs are refused when the file system has less room than this, in bytes, so that what was accepted can still
 /// be brought to an end; on a small file system, than this part of it.
@@ -28,6 +29,8 @@ pub(crate) struct EngineStats {
     pub(crate) commits: Arc<AtomicU64>,
     /// What is counted of messages and transactions.
     pub(crate) metrics: Metrics,
+    /// What is counted of the bytes on the link.
+    pub(crate) traffic: Traffic,
     /// Outgoing messages that are not final.
     outbox: AtomicU64,
     /// Incoming messages that are not confirmed.
@@ -60,6 +63,7 @@ impl EngineStats {
         Self {
             commits: Arc::default(),
             metrics: Metrics::new(),
+            traffic: Traffic::default(),
             outbox: AtomicU64::new(0),
             inbox: AtomicU64::new(0),
             waiting: AtomicU64::new(0),

@@ -230,6 +230,7 @@ fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bu
         clock: Clock::start(),
         bulk,
         board: LinkBoard::default(),
+        traffic: crate::traffic::Traffic::default(),
     };
     Broker::new(config, wiring).unwrap_or_else(|error| panic!("{error}")).0
 }

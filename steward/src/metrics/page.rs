@@ -10,7 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Class, Here, Metrics, Sample, Tally};
+use super::{Class, Direction, Here, Metrics, Sample, Tally};
+use crate::traffic::Bytes;
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -131,6 +132,17 @@ fn outside(page: &mut Page, tally: &Tally, sample: &Sample) {
         let value = sample.link.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
         page.counter(&format!("link_{name}"), help, value);
     }
+    let both = |label: (&'static str, String), bytes: Bytes| {
+        let way = |way: Direction| vec![("direction", way.as_str().to_owned()), label.clone()];
+        [(way(Direction::Out), bytes.out), (way(Direction::In), bytes.inward)]
+    };
+    let classes = sample.wire.iter().flat_map(|(class, bytes)| both(("class", class.as_str().to_owned()), *bytes));
+    page.counters("wire_bytes", "Bytes on the link, with all that is around the bodies, by class", classes);
+    let nodes = sample.wire_nodes.iter().flat_map(|(node, bytes)| {
+        // A node can't have this name as well: it would be counted with them.
+        both(("node", node.as_deref().unwrap_or("other").to_owned()), *bytes)
+    });
+    page.counters("wire_node_bytes", "Bytes on the link, by the node at its other end", nodes);
     let refusals = sample.refusals.iter().map(|(why, count)| (vec![("reason", (*why).to_owned())], *count));
     page.counters(
         "not_believed",

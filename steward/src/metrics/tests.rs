@@ -44,7 +44,10 @@ fn filled() -> Metrics {
 }
 
 fn text(metrics: &Metrics) -> String {
-    let sample = Sample { inbox_stored: 5, link_state: "untrusted", ..Sample::default() }
+    let traffic = traffic::Traffic::default();
+    traffic.count(traffic::Class::Commands, Some("ship1"), Bytes { out: 70, inward: 0 });
+    let (wire, wire_nodes) = (traffic.classes(), traffic.nodes_shown());
+    let sample = Sample { inbox_stored: 5, link_state: "untrusted", wire, wire_nodes, ..Sample::default() }
         .with_link(true, &crate::broker::Counters::default());
     let restarts = vec![("api".into(), 2)];
     let here = Here { tasks: [("running".to_owned(), 3)].into(), restarts, ..Here::default() };
@@ -66,6 +69,8 @@ fn each_end_is_counted_as_what_it_is() {
         "steward_nodes{presence=\"online\"} 0.0",
         "steward_messages_dropped_total{reason=\"the lane is full\"} 1",
         "steward_link_up 1.0",
+        "steward_wire_bytes_total{direction=\"out\",class=\"commands\"} 70",
+        "steward_wire_node_bytes_total{direction=\"out\",node=\"ship1\"} 70",
         "steward_link_state{state=\"untrusted\"} 1.0",
         "steward_inbox_stored_messages 5.0",
         "steward_task_restarts_total{task=\"api\"} 2",

@@ -124,7 +124,7 @@ pub(super) async fn assemble(
     let loop_ = Engine {
         name: config.node.name.clone(),
         node,
-        store: opened.store,
+        store: opened.store.counting(stats.traffic.clone()),
         reader: opened.reader,
         log: opened.log.beside(gate.audit.clone()),
         blobs: opened.blobs,
@@ -282,6 +282,8 @@ fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> Sample + S
             errors: (told.told, told.summed),
             rules: (rules.view(), rules.refused()),
             audit: audit.counts(),
+            wire: stats.traffic.classes(),
+            wire_nodes: stats.traffic.nodes_shown(),
             ..Sample::default()
         }
         .with_link(broker.is_up(), broker.counters())
@@ -415,6 +417,7 @@ fn wiring(
         clock,
         bulk,
         board: LinkBoard::default(),
+        traffic: stats.traffic.clone(),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::broker::Bulk;
 use crate::broker::wire::chunk::Chunk;
 use crate::broker::wire::live::Piece;
 use crate::engine::little_room;
+use crate::traffic::{Bytes, Traffic};
 
 /// Files that are open at the same time; the one that was not used for longest is closed first. The core fetches fewer.
 const OPEN_MAX: usize = 64;
@@ -29,7 +30,7 @@ const WORK_MAX: usize = 64;
 /// Something for the files.
 enum Work {
     Effect(Effect),
-    Chunk(NodeName, Chunk),
+    Chunk(NodeName, Chunk, usize),
     Live(NodeName, Piece),
     Want(Want),
 }
@@ -39,7 +40,8 @@ impl Results {
     pub(crate) async fn receiving(self) -> anyhow::Result<()> {
         let mut inlet = self.0.inlet.lock().await;
         let super::Inlet { effects, bulk, wanted } = &mut *inlet;
-        let files = Files::new(self.0.blobs.clone(), self.0.audience.clone());
+        let traffic = self.0.broker.traffic().clone();
+        let files = Files::new(self.0.blobs.clone(), self.0.audience.clone(), traffic);
         let mut files = tokio::task::spawn_blocking(move || files.live.look().map(|()| files)).await??;
         let (mut batches, mut arrived, mut wants) = (Vec::new(), Vec::new(), Vec::new());
         loop {
@@ -53,7 +55,7 @@ impl Results {
             work.extend(wants.drain(..).map(Work::Want));
             for bulk in arrived.drain(..) {
                 match bulk {
-                    Bulk::Chunk { from, chunk } => work.push(Work::Chunk(from, chunk)),
+                    Bulk::Chunk { from, chunk, wire_bytes } => work.push(Work::Chunk(from, chunk, wire_bytes)),
                     Bulk::Live { from, piece } => work.push(Work::Live(from, piece)),
                     Bulk::Follow { from, follow } => {
                         if self.0.wishes.try_send(Wish { from, follow }).is_err() {
@@ -91,6 +93,7 @@ fn is_ours(effect: &Effect) -> bool {
 struct Files {
     blobs: Blobs,
     live: LiveFiles,
+    traffic: Traffic,
     open: BTreeMap<(MessageId, Stream), Open>,
     uses: u64,
     failing: bool,
@@ -105,9 +108,9 @@ struct Open {
 }
 
 impl Files {
-    fn new(blobs: Blobs, audience: Audience) -> Self {
+    fn new(blobs: Blobs, audience: Audience, traffic: Traffic) -> Self {
         let live = LiveFiles::new(blobs.clone(), audience);
-        Self { blobs, live, open: BTreeMap::new(), uses: 0, failing: false }
+        Self { blobs, live, traffic, open: BTreeMap::new(), uses: 0, failing: false }
     }
 
     fn perform(&mut self, work: Vec<Work>) -> Vec<Event> {
@@ -121,7 +124,7 @@ impl Files {
                 Work::Chunk(..) | Work::Live(..) if let Some(why) = &little => {
                     Err(io::Error::new(io::ErrorKind::StorageFull, why.as_str()))
                 }
-                Work::Chunk(from, chunk) => self.append(&from, &chunk).map(|key| grown.extend(key)),
+                Work::Chunk(from, chunk, bytes) => self.append(&from, &chunk, bytes).map(|key| grown.extend(key)),
                 Work::Live(from, piece) => self.live.append(&from, &piece),
                 Work::Want(want) => self.live.want(want),
                 Work::Effect(Effect::Receive { id, stream, from, ticket, len }) => self
@@ -181,13 +184,14 @@ impl Files {
     }
 
     /// Adds a piece if it was asked for and fits; says which output has grown.
-    fn append(&mut self, from: &NodeName, chunk: &Chunk) -> io::Result<Option<(MessageId, Stream)>> {
+    fn append(&mut self, from: &NodeName, chunk: &Chunk, wire_bytes: usize) -> io::Result<Option<(MessageId, Stream)>> {
         self.uses += 1;
         let found = self.open.iter_mut().find(|((_, stream), open)| {
             (&open.from, open.ticket, *stream, open.len) == (from, chunk.ticket, chunk.stream, chunk.total)
         });
         let Some((key, open)) = found else { return Ok(None) };
         open.used = self.uses;
+        self.traffic.share(&[(key.0, 1)], Bytes::arrived(wire_bytes));
         let before = open.file.have();
         Ok((open.file.append(chunk.offset, &chunk.bytes)? > before).then_some(*key))
     }

@@ -209,6 +209,10 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE starts ADD COLUMN commits INTEGER;
 ",
+    "
+    ALTER TABLE progress ADD COLUMN wire_out INTEGER;
+    ALTER TABLE progress ADD COLUMN wire_in INTEGER;
+",
 ];
 
 /// Opens the file in `dir` for writing; makes it where there is none, and brings an older one up to date.

@@ -26,7 +26,8 @@ pub(crate) const SHOW_BYTES_MAX: u64 = 1024 * 1024;
 /// The columns that [`out_view`] reads.
 pub(super) const OUT_COLUMNS: &str = "o.id, n.name, l.peer, l.kind, l.method, o.state, p.state, p.attempts, o.created,
     p.reason, p.exit_code, p.signal, p.started, p.finished, p.out_len, p.out_hash, p.out_cut, p.out_text, p.err_len,
-    p.err_hash, p.err_cut, p.err_text, o.body, p.history, o.flags";
+    p.err_hash, p.err_cut, p.err_text, o.body, p.history, o.flags, p.wire_out,
+    p.wire_in";
 
 /// Where they come from.
 pub(super) const OUT_FROM: &str = "FROM outbox o CROSS JOIN out_lanes l ON l.id = o.lane
@@ -36,6 +37,7 @@ const OUTCOME_AT: usize = 9;
 const BODY_AT: usize = 22;
 const HISTORY_AT: usize = 23;
 const FLAGS_AT: usize = 24;
+const WIRE_AT: usize = 25;
 
 /// Whether output and history are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +148,8 @@ pub(super) fn out_view(row: &Row<'_>, detail: Detail) -> rusqlite::Result<Messag
         state: state.as_str().to_owned(),
         attempts: row.get::<_, Option<u32>>(7)?.unwrap_or(0),
         sealed: is_sealed(row.get(FLAGS_AT)?),
+        wire_out_bytes: wire(row, WIRE_AT)?,
+        wire_in_bytes: wire(row, WIRE_AT + 1)?,
         ..blank(created)
     };
     if let Some(outcome) = out_outcome(row)? {
@@ -159,6 +163,11 @@ pub(super) fn out_view(row: &Row<'_>, detail: Detail) -> rusqlite::Result<Messag
         view.history = moments.iter().map(moment).collect();
     }
     Ok(view)
+}
+
+/// Bytes on the link, where any were counted.
+fn wire(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<u64>> {
+    Ok(row.get::<_, Option<i64>>(at)?.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0))
 }
 
 /// A message of the inbox.
@@ -220,6 +229,8 @@ fn blank(created: Wall) -> MessageView {
         stderr_bytes: 0,
         truncated: false,
         sealed: false,
+        wire_out_bytes: None,
+        wire_in_bytes: None,
         reply: None,
         history: Vec::new(),
     }

@@ -43,6 +43,7 @@ mod storm;
 mod supervision;
 mod supply;
 mod tidy;
+mod traffic;
 
 #[cfg(not(target_arch = "x86_64"))]
 #[test]

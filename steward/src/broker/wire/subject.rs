@@ -54,6 +54,11 @@ impl<'a> Channel<'a> {
     }
 }
 
+/// The node whose subject it is; none for those of the fleet.
+pub(crate) fn node(subject: &str) -> Option<&str> {
+    subject.split('.').next().filter(|node| !node.starts_with('$'))
+}
+
 /// Messages of an outgoing lane.
 pub(crate) fn messages(lane: &Lane) -> String {
     format!("{}.{}.{}", lane.peer, lane.kind, lane.method)

@@ -54,7 +54,11 @@ pub(super) async fn measure(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<F
 
 /// One command, from the request until its end is told.
 pub(super) async fn command(socket: &mut Socket, to: &Node) -> anyhow::Result<Duration> {
-    let argv = serde_json::to_string(ECHO)?;
+    command_of(socket, to, &serde_json::to_string(ECHO)?, "hi\n").await
+}
+
+/// A command with this `data` that writes this, from the request until its end is told.
+pub(super) async fn command_of(socket: &mut Socket, to: &Node, argv: &str, output: &str) -> anyhow::Result<Duration> {
     let message = format!(
         r#"[{{"toNode":"{}","data":{argv},"commandOrEvent":"CommandACK","method":"ShellCommand"}}]"#,
         to.name()
@@ -63,6 +67,6 @@ pub(super) async fn command(socket: &mut Socket, to: &Node) -> anyhow::Result<Du
     let ids = socket.submit(Bytes::from(message)).await?;
     let view = socket.follow(&ids[0]).await?;
     let took = clock.elapsed();
-    anyhow::ensure!(view.stdout.as_deref() == Some("hi\n"), "the command ended with {view:?}");
+    anyhow::ensure!(view.stdout.as_deref() == Some(output), "the command ended with {view:?}");
     Ok(took)
 }

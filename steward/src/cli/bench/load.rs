@@ -52,6 +52,35 @@ pub(super) fn event(to: &str) -> String {
     format!(r#"{{"toNode":"{to}","data":["{line}\n"],"commandOrEvent":"EventACK","method":"TextLogging"}}"#)
 }
 
+/// The line of a log: 200 bytes with its line feed, of which about a third differs from one line to the next.
+pub(super) fn log_line(number: u64) -> String {
+    let hash = blake3::hash(&number.to_le_bytes()).to_hex();
+    let (trace, port, took) = (&hash[..32], 1024 + number * 7919 % 60_000, number * 31 % 997);
+    let line = format!(
+        "2026-11-23T04:{:02}:{:02}.{:03}Z ship app[{}]: request {trace} from 10.1.{}.{}:{port} took {took} ms, status 200, \
+         {} bytes were sent to the client",
+        number / 60 % 60,
+        number % 60,
+        number * 37 % 1000,
+        number % 9 + 800,
+        number % 5,
+        number % 251,
+        number * 6151 % 90_000,
+    );
+    let width = EVENT_BYTES - 1;
+    format!("{line:.<width$}")
+}
+
+/// So many events with lines that differ, for `to`, as an array.
+pub(super) fn log_lines(to: &str, count: u64) -> Bytes {
+    let event = |number| {
+        let line = log_line(number);
+        format!(r#"{{"toNode":"{to}","data":["{line}\n"],"commandOrEvent":"EventACK","method":"TextLogging"}}"#)
+    };
+    let events: Vec<String> = (0..count).map(event).collect();
+    format!("[{}]", events.join(",")).into()
+}
+
 /// Durable acknowledged events a second from one node to another.
 pub(super) async fn events(fleet: &Fleet, scale: Scale) -> anyhow::Result<Vec<Figure>> {
     flow(fleet, scale, "events/s, two nodes", 1, |ship| vec![event(ship)]).await

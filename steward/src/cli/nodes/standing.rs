@@ -81,6 +81,8 @@ pub(super) fn merge(known: Vec<NodeView>, mut standing: BTreeMap<String, Standin
         last_seen_at: None,
         outstanding: 0,
         standing: Some(standing),
+        wire_out_bytes: None,
+        wire_in_bytes: None,
         info: None,
     }));
     nodes.sort_by(|a, b| a.node.cmp(&b.node));

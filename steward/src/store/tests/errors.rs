@@ -101,6 +101,9 @@ fn a_store_without_errors_gets_room_for_them_and_keeps_what_it_has() {
     for table in later {
         store.connection.execute_batch(&format!("DROP TABLE {table}")).unwrap();
     }
+    for column in ["wire_out", "wire_in"] {
+        store.connection.execute_batch(&format!("ALTER TABLE progress DROP COLUMN {column}")).unwrap();
+    }
     store.connection.execute_batch("PRAGMA user_version = 1").unwrap();
     drop(store);
     let error_of_reader = Reader::open(folder.path()).unwrap_err();
