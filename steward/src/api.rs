@@ -9,6 +9,8 @@
 //! | `GET /v1/messages/{id}/output?follow&stream&run&stdout&stderr&tail` | what it has written so far as JSON lines, and with `follow=true` what it writes until it has ended. The last line has a `state`. `run`, `stdout` and `stderr` say what is known already: go on there; `tail`: begin with so many lines |
 //! | `GET /v1/messages/{id}/events` | the message as a JSON line, now and after each change, until it has ended |
 //! | `POST /v1/messages/{id}/cancel` | the message, taken back |
+//! | `POST /v1/copies?to&path&name&mode&modified&seal` with the content of a file | `{"id": "…"}` of the message that brings it to its place on that node, once both are durable |
+//! | `POST /v1/copies/{id}/placed` | nothing; what the copy has brought is in its place, and what lies here of it goes |
 //! | `GET /v1/nodes` | what is known of other nodes |
 //! | `GET /v1/ps` | lanes and tasks |
 //! | `POST /v1/ps/stop`, `…/start` with `{"name": "…"}` | the task, once it has stopped or runs; 409 for what must not be stopped |
@@ -27,6 +29,7 @@
 //! accepted before that; then their `ids` stand beside the error.
 
 pub(crate) mod client;
+mod copies;
 mod errors;
 mod following;
 mod keys;
@@ -49,6 +52,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use protocol::message::MessageId;
+use protocol::outcome::State as MessageState;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +63,7 @@ use crate::engine::{EngineError, EngineHandle, Input};
 use crate::enrol::renewal::Renewal;
 use crate::intake::{Fault, Intake, IntakeError};
 use crate::processes::Processes;
-use crate::results::Audience;
+use crate::results::{Audience, Contents};
 use crate::security::rules::Rules;
 use crate::supervise::{ControlError, Supervisor};
 use crate::view::{MessageView, MethodView, NodeView};
@@ -136,6 +140,8 @@ pub(crate) struct Api {
     pub(crate) renewal: Option<Renewal>,
     /// Who looks on while messages run.
     pub(crate) audience: Audience,
+    /// What goes along with messages.
+    pub(crate) contents: Contents,
     /// The node's directory.
     pub(crate) dir: PathBuf,
     /// What the node is at this moment.
@@ -154,6 +160,7 @@ struct Inner {
     rules: Rules,
     renewal: Option<Renewal>,
     audience: Audience,
+    contents: Contents,
     dir: PathBuf,
     blobs: Blobs,
     info: Arc<dyn Fn() -> InfoView + Send + Sync>,
@@ -165,6 +172,12 @@ impl Inner {
     async fn message(&self, id: MessageId) -> Result<MessageView, ApiError> {
         let mut view = self.engine.ask(|reply| Input::Show(id, reply)).await?;
         self.explain(&mut view);
+        if view.state == MessageState::Fetching.as_str() {
+            let blobs = self.blobs.clone();
+            view.moved_bytes = tokio::task::spawn_blocking(move || blobs.fetched(id)).await.ok();
+        } else if view.finished_at.is_none() {
+            view.moved_bytes = self.contents.moved(id);
+        }
         Ok(view)
     }
 
@@ -194,7 +207,7 @@ impl Api {
 
     /// What the handlers of one server share.
     fn shared(self) -> Shared {
-        let Self { intake, engine, supervisor, link, rules, renewal, audience, dir, info } = self;
+        let Self { intake, engine, supervisor, link, rules, renewal, audience, contents, dir, info } = self;
         let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
         let processes =
             Processes::new(engine.clone(), supervisor.clone(), link.clone(), rules.clone(), renewal.clone(), &dir);
@@ -207,6 +220,7 @@ impl Api {
             rules,
             renewal,
             audience,
+            contents,
             dir,
             blobs,
             info,
@@ -216,6 +230,8 @@ impl Api {
 
     fn router(self) -> Router {
         messages::routes()
+            .route("/v1/copies", post(copies::send))
+            .route("/v1/copies/{id}/placed", post(copies::placed))
             .route("/v1/nodes", get(nodes))
             .route("/v1/ps", get(processes::list))
             .route("/v1/ps/stop", post(processes::stop))

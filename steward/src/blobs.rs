@@ -1,7 +1,8 @@
 //! Big outputs, in the folder `blobs` of the node's directory. On the sender `out-<message id>.stdout` is an output that
 //! was fetched; on the receiver `in-<ticket>.stdout` is one that waits until its sender has it. `.part` is added while it
 //! grows. On the sender `out-<message id>.stdout.live-<run>` is one that is followed while its message runs; what is there when
-//! the message ends is the beginning of what is fetched.
+//! the message ends is the beginning of what is fetched. The content of a file that is copied to another node lies on the sender
+//! as `content-<message id>` until its message has ended, and on the receiver as `copy-<ticket>` until it has its place.
 //!
 //! The rule: a file is whole and synced, and so is the folder, before the row of the store that names it is written. What
 //! no row names is a leftover, and goes at the start. All calls block; they belong on a thread that may.
@@ -27,6 +28,11 @@ const PART: &str = ".part";
 /// What is added, with the number of the run, to the name of an output that is followed.
 const LIVE: &str = ".live-";
 
+/// What the names of files begin with that are copied, on the sender and on the receiver.
+const CONTENT: &str = "content-";
+/// See [`CONTENT`].
+const COPY: &str = "copy-";
+
 /// Bytes that are read at once to work out a hash.
 const HASH_BYTES: usize = 256 * 1024;
 
@@ -43,6 +49,10 @@ pub(crate) enum Owner {
     Out(MessageId),
     /// An output of a message of the inbox.
     In(Ticket),
+    /// What goes along with a message of the outbox until that has ended. It has no streams, so any of them names it.
+    Content(MessageId),
+    /// The same on its receiver: it goes to where the message says once it is whole.
+    Copy(Ticket),
 }
 
 impl Blobs {
@@ -78,14 +88,33 @@ impl Blobs {
 
     /// Begins an output of a message of the inbox. What is there of an earlier run goes.
     pub(crate) fn write(&self, ticket: Ticket, stream: Stream) -> io::Result<Writing> {
-        let place = self.place(Owner::In(ticket), stream)?;
-        let file = place.open(&place.part, OpenOptions::new().write(true).create(true).truncate(true).mode(0o600))?;
+        self.begin(Owner::In(ticket), stream)
+    }
+
+    /// Begins what goes along with a message of the outbox.
+    pub(crate) fn write_content(&self, id: MessageId) -> io::Result<Writing> {
+        self.begin(Owner::Content(id), Stream::Stdout)
+    }
+
+    fn begin(&self, owner: Owner, stream: Stream) -> io::Result<Writing> {
+        let place = self.place(owner, stream)?;
+        let options = &mut OpenOptions::new();
+        let file = place.open(&place.part, options.read(true).write(true).create(true).truncate(true).mode(0o600))?;
         Ok(Writing { place, file, len: 0, hash: blake3::Hasher::new(), whole: false })
     }
 
     /// Begins or goes on with an output that is fetched for a message of the outbox.
     pub(crate) fn fetch(&self, id: MessageId, stream: Stream) -> io::Result<Fetching> {
-        let place = self.place(Owner::Out(id), stream)?;
+        self.go_on(Owner::Out(id), stream)
+    }
+
+    /// Begins or goes on with what came along with a message of the inbox.
+    pub(crate) fn fetch_copy(&self, ticket: Ticket) -> io::Result<Fetching> {
+        self.go_on(Owner::Copy(ticket), Stream::Stdout)
+    }
+
+    fn go_on(&self, owner: Owner, stream: Stream) -> io::Result<Fetching> {
+        let place = self.place(owner, stream)?;
         if let Ok(file) = place.open(&place.whole, OpenOptions::new().read(true)) {
             let have = file.metadata()?.len();
             return Ok(Fetching { place, file, have, whole: true });
@@ -93,6 +122,16 @@ impl Blobs {
         let file = place.open(&place.part, OpenOptions::new().read(true).append(true).create(true).mode(0o600))?;
         let have = file.metadata()?.len();
         Ok(Fetching { place, file, have, whole: false })
+    }
+
+    /// Bytes that are here of the outputs that are fetched for a message, whole or not.
+    pub(crate) fn fetched(&self, id: MessageId) -> u64 {
+        let len = |stream: Stream| {
+            let whole = self.path(Owner::Out(id), stream);
+            let part = self.dir.join(format!("{}{PART}", self::whole(Owner::Out(id), stream)));
+            [whole, part].iter().find_map(|path| fs::symlink_metadata(path).ok()).map_or(0, |is| is.len())
+        };
+        Stream::ALL.into_iter().map(len).sum()
     }
 
     /// A whole output. `NotFound` if there is none.
@@ -170,6 +209,18 @@ impl Blobs {
         Ok(found)
     }
 
+    /// Messages with something that goes along with them, whole.
+    pub(crate) fn contents(&self) -> io::Result<Vec<MessageId>> {
+        let folder = Folder::open(&self.dir)?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder.path())? {
+            if let Some((Owner::Content(id), _)) = entry?.file_name().to_str().and_then(whose) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
     /// Removes what was followed of a message, but that of one run. None is fine.
     pub(crate) fn remove_live(&self, id: MessageId, but: Option<u64>) -> io::Result<()> {
         for (_, run, stream) in self.lives()?.into_iter().filter(|(of, run, _)| *of == id && Some(*run) != but) {
@@ -222,6 +273,8 @@ fn whole(owner: Owner, stream: Stream) -> String {
     match owner {
         Owner::Out(id) => format!("out-{id}.{stream}"),
         Owner::In(ticket) => format!("in-{}.{stream}", ticket.0),
+        Owner::Content(id) => format!("{CONTENT}{id}"),
+        Owner::Copy(ticket) => format!("{COPY}{}", ticket.0),
     }
 }
 
@@ -270,6 +323,14 @@ fn owner(name: &str) -> Option<Owner> {
 
 /// Whose output a whole one with this name is, and which.
 fn whose(name: &str) -> Option<(Owner, Stream)> {
+    let copied = match (name.strip_prefix(CONTENT), name.strip_prefix(COPY)) {
+        (Some(id), _) => Some(Owner::Content(id.parse().ok()?)),
+        (None, Some(ticket)) => Some(Owner::Copy(Ticket(ticket.parse().ok()?))),
+        (None, None) => None,
+    };
+    if let Some(owner) = copied {
+        return Some((owner, Stream::Stdout));
+    }
     let (name, stream) = name.split_once('.')?;
     let stream = Stream::ALL.into_iter().find(|known| known.as_str() == stream)?;
     let owner = match name.strip_prefix("out-") {
@@ -307,6 +368,45 @@ impl Writing {
         self.len
     }
 
+    /// Makes an empty one into what `from` is at this moment, where the file system can have both share their blocks. Says
+    /// whether it could; `read` is told of each block, and ends it with its error.
+    pub(crate) fn share(&mut self, from: &File, mut read: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
+        if self.len > 0 || rustix::fs::ioctl_ficlone(&self.file, from).is_err() {
+            return Ok(false);
+        }
+        self.file.seek(SeekFrom::Start(0))?;
+        let mut buffer = vec![0; HASH_BYTES];
+        loop {
+            read()?;
+            match self.file.read(&mut buffer)? {
+                0 => return Ok(true),
+                n => {
+                    self.hash.update(buffer.get(..n).unwrap_or_default());
+                    self.len += n as u64;
+                }
+            }
+        }
+    }
+
+    /// What is in it, if that is a text of at most `len` bytes.
+    pub(crate) fn short(&mut self, len: usize) -> io::Result<Option<String>> {
+        if self.len > len as u64 {
+            return Ok(None);
+        }
+        self.file.seek(SeekFrom::Start(0))?;
+        let mut bytes = Vec::with_capacity(len);
+        Read::by_ref(&mut self.file).take(len as u64).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8(bytes).ok())
+    }
+
+    /// Empties it.
+    pub(crate) fn clear(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        (self.len, self.hash) = (0, blake3::Hasher::new());
+        Ok(())
+    }
+
     /// Makes it durable under its name, and says how long it is and its BLAKE3 hash. An empty one is removed: nobody would ask for
     /// it, and nobody would remove it later.
     pub(crate) fn finish(mut self) -> io::Result<(u64, [u8; 32])> {
@@ -338,6 +438,11 @@ pub(crate) struct Fetching {
 }
 
 impl Fetching {
+    /// The folder that it is in.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.place.folder.path()
+    }
+
     /// Bytes that are here, without a gap.
     pub(crate) fn have(&self) -> u64 {
         self.have

@@ -11,6 +11,7 @@ mod broker;
 mod cancel;
 mod completions;
 mod control;
+mod cp;
 mod demo;
 mod errors;
 mod exit;
@@ -70,6 +71,7 @@ const VERBS: &[Entry] = &[
     entry::<messages::Messages>(),
     entry::<show::Show>(),
     entry::<logs::Logs>(),
+    entry::<cp::Cp>(),
     entry::<cancel::Cancel>(),
     entry::<verify::Verify>(),
     entry::<export::Export>(),

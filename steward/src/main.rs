@@ -42,6 +42,8 @@ mod evidence;
 
 mod replies;
 
+mod copies;
+
 mod view;
 
 mod supervise;

@@ -11,6 +11,7 @@ mod append;
 pub(crate) mod as_user;
 mod capture;
 mod context;
+mod copy_file;
 mod error_log;
 mod http_get;
 pub(crate) mod job_guard;
@@ -55,6 +56,7 @@ static TABLE: &[&dyn Entry] = &[
     &Row::<text_logging::TextLogging>::NEW,
     &Row::<error_log::ErrorLog>::NEW,
     &Row::<http_get::HttpGet>::NEW,
+    &Row::<copy_file::CopyFile>::NEW,
     &Row::<say_hello::SayHello>::NEW,
     &Row::<op_process_list::OpProcessList>::NEW,
     &Row::<op_process_stop::OpProcessStop>::NEW,
@@ -65,6 +67,9 @@ static TABLE: &[&dyn Entry] = &[
 
 /// The method that runs a script which its message brings.
 pub(crate) const SCRIPT: &str = <script::Script as Method>::NAME;
+
+/// The method that copies files; the command line and the API send it.
+pub(crate) const COPY_FILE: &str = <copy_file::CopyFile as Method>::NAME;
 
 /// The method that brings rules; whom it is taken from is up to the node's own.
 pub(crate) const RULES_APPLY: &str = <op_rules_apply::OpRulesApply as Method>::NAME;

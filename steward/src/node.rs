@@ -11,6 +11,7 @@ mod died;
 mod gate;
 mod hellos;
 mod membership;
+mod outputs;
 mod trouble;
 mod trust;
 

@@ -4,20 +4,26 @@
 //! Of what has ended, [`Results::receiving`] writes what arrives, [`Results::serving`] sends what others ask for. Neither
 //! knows when to ask or when to give up; the core does. What can't be written is logged, and the core's timers ask again.
 //!
+//! What goes along with a message ([`Contents`]) travels the other way: its receiver asks for it ([`Wants`]), [`Results::wanting`]
+//! sends what it asks, and [`Results::serving`] on the sender answers.
+//!
 //! Of what still runs, [`Results::feeding`] shows others what their messages write, and [`Results::following`] asks for what is
 //! followed from here ([`Audience`]). The core knows nothing of that: it is a look ahead at what the result will bring.
 
 mod audience;
+mod contents;
 mod feeding;
 mod fetching;
 mod following;
 mod live_files;
 mod serving;
+mod wanting;
 
 use std::fmt;
 use std::sync::Arc;
 
 use protocol::event::Ticket;
+use protocol::message::MessageId;
 use protocol::name::NodeName;
 use protocol::step::Effect;
 use tokio::sync::{Mutex, mpsc};
@@ -29,6 +35,8 @@ use crate::engine::EngineHandle;
 use crate::methods::live::LiveOutputs;
 use audience::Want;
 pub(crate) use audience::{Attached, Audience, Grown};
+pub(crate) use contents::{Contents, ContentsFull};
+pub(crate) use wanting::{Came, Wanted, Wants};
 
 /// Pieces and requests for pieces that wait for the results; more are dropped and asked for again.
 pub(crate) const BULK_MAX: usize = 256;
@@ -41,6 +49,9 @@ const WISHES_MAX: usize = 256;
 
 /// Whose message has this number here, and whether it is sealed: only that node may have its output. May block.
 pub(crate) type SenderOf = Arc<dyn Fn(Ticket) -> Option<(NodeName, bool)> + Send + Sync>;
+
+/// For which node what goes along with this message is, and whether it is sealed; none once the message has ended. May block.
+pub(crate) type ReceiverOf = Arc<dyn Fn(MessageId) -> anyhow::Result<Option<(NodeName, bool)>> + Send + Sync>;
 
 /// What the results are connected to.
 pub(crate) struct Wiring {
@@ -56,6 +67,12 @@ pub(crate) struct Wiring {
     pub(crate) bulk: mpsc::Receiver<Bulk>,
     /// Who may have what.
     pub(crate) sender_of: SenderOf,
+    /// The same for contents.
+    pub(crate) receiver_of: ReceiverOf,
+    /// What goes along with messages of this node.
+    pub(crate) contents: Contents,
+    /// What messages that run here want of what goes along with them.
+    pub(crate) wants: Wants,
     /// What is being written here.
     pub(crate) live: LiveOutputs,
 }
@@ -69,6 +86,9 @@ struct Inner {
     broker: Broker,
     blobs: Blobs,
     sender_of: SenderOf,
+    receiver_of: ReceiverOf,
+    contents: Contents,
+    wants: Wants,
     /// Held by the task that reads them for as long as it runs; a restarted one goes on where it was.
     inlet: Mutex<Inlet>,
     asks: mpsc::Sender<Ask>,
@@ -92,14 +112,22 @@ struct Wish {
     follow: Follow,
 }
 
-/// A request for a piece of an output.
+/// A request for a piece of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Ask {
     from: NodeName,
-    ticket: Ticket,
-    stream: protocol::outcome::Stream,
+    what: What,
     offset: u64,
     len: u64,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// An output of a message of the one who asks.
+    Output(Ticket, protocol::outcome::Stream),
+    /// What goes along with a message for the one who asks.
+    Content(MessageId),
 }
 
 impl fmt::Debug for Results {
@@ -111,14 +139,28 @@ impl fmt::Debug for Results {
 impl Results {
     /// Results that do nothing until their tasks run.
     pub(crate) fn new(wiring: Wiring) -> Self {
-        let Wiring { engine, broker, blobs, effects, bulk, sender_of, live } = wiring;
+        let Wiring { engine, broker, blobs, effects, bulk, sender_of, receiver_of, contents, wants, live } = wiring;
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let (wishes, wished) = mpsc::channel(WISHES_MAX);
         let (audience, wanted) = Audience::new();
         let inlet = Mutex::new(Inlet { effects, bulk, wanted });
         let (asked, wished) = (Mutex::new(asked), Mutex::new(wished));
-        let inner = Inner { engine, broker, blobs, sender_of, inlet, asks, asked, wishes, wished, live, audience };
-        Self(Arc::new(inner))
+        Self(Arc::new(Inner {
+            engine,
+            broker,
+            blobs,
+            sender_of,
+            receiver_of,
+            contents,
+            wants,
+            inlet,
+            asks,
+            asked,
+            wishes,
+            wished,
+            live,
+            audience,
+        }))
     }
 
     /// Those who look on from here.

@@ -52,6 +52,9 @@ pub(crate) struct MessageView {
     pub(crate) stdout_bytes: u64,
     /// See `stdout_bytes`.
     pub(crate) stderr_bytes: u64,
+    /// While it is under way: bytes of its output that are here, or of what goes along with it that are there; absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) moved_bytes: Option<u64>,
     /// Whether output beyond the limit was dropped.
     pub(crate) truncated: bool,
     /// Whether all that travels for it is for its sender and its receiver alone to read.

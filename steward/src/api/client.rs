@@ -11,13 +11,16 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use futures_util::stream;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
 use crate::intake::Fault;
@@ -34,6 +37,9 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// The longest line of a stream of JSON lines, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of a file that are brought at once.
+const BLOCK_BYTES: usize = 256 * 1024;
 
 /// The longest path of a unix socket, in bytes, with its closing zero.
 const SOCKET_PATH_BYTES_MAX: usize = 108;
@@ -117,9 +123,26 @@ impl Client {
         self.read(Method::POST, path, body.into()).await
     }
 
+    /// Tells something to which there is no answer but that it is done.
+    pub(crate) async fn tell(&self, path: &str) -> Result<(), ClientError> {
+        self.request(Method::POST, path, Bytes::new()).await?.whole().await.map(drop)
+    }
+
     /// Reads bytes as they come.
     pub(crate) async fn stream(&self, path: &str) -> Result<Answer, ClientError> {
         self.request(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Brings the bytes of a file and reads the answer. It takes as long as it takes to write them down.
+    pub(crate) async fn upload<T: DeserializeOwned>(&self, path: &str, file: File) -> Result<T, ClientError> {
+        let blocks = stream::try_unfold(tokio::fs::File::from_std(file), |mut file| async move {
+            let mut block = bytes::BytesMut::with_capacity(BLOCK_BYTES);
+            let count = file.read_buf(&mut block).await?;
+            Ok((count > 0).then(|| (Frame::data(block.freeze()), file)))
+        });
+        let body: Body = StreamBody::new(blocks).boxed();
+        let bytes = self.ask(Method::POST, path, body).await?.accepted().await?.whole().await?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()))
     }
 
     async fn read<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
@@ -128,30 +151,32 @@ impl Client {
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
-        let answer = async {
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header("host", "steward")
-                .header("content-type", "application/json")
-                .body(Full::new(body))
-                .map_err(|error| ClientError::Answer(error.to_string()))?;
-            let (mut sender, connection) = http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(lost)?;
-            let mut driver: Driver = Box::pin(connection);
-            let answer = sender.send_request(request);
-            tokio::pin!(answer);
-            tokio::select! {
-                biased;
-                answer = &mut answer => Ok(Answer::new(answer.map_err(lost)?, Some(driver))),
-                ended = &mut driver => {
-                    ended.map_err(lost)?;
-                    Ok(Answer::new(answer.await.map_err(lost)?, None))
-                }
-            }
-        };
-        match tokio::time::timeout(ANSWER_LIMIT, answer).await {
+        let body = Full::new(body).map_err(|never| match never {}).boxed();
+        match tokio::time::timeout(ANSWER_LIMIT, self.ask(method, path, body)).await {
             Ok(answer) => answer?.accepted().await,
             Err(_) => Err(ClientError::Lost(format!("it has not answered for {} s", ANSWER_LIMIT.as_secs()))),
+        }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Body) -> Result<Answer, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "steward")
+            .header("content-type", "application/json")
+            .body(body)
+            .map_err(|error| ClientError::Answer(error.to_string()))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(lost)?;
+        let mut driver: Driver = Box::pin(connection);
+        let answer = sender.send_request(request);
+        tokio::pin!(answer);
+        tokio::select! {
+            biased;
+            answer = &mut answer => Ok(Answer::new(answer.map_err(lost)?, Some(driver))),
+            ended = &mut driver => {
+                ended.map_err(lost)?;
+                Ok(Answer::new(answer.await.map_err(lost)?, None))
+            }
         }
     }
 
@@ -186,6 +211,9 @@ pub(crate) fn socket_path(dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
     let short = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()));
     Ok((short, Some(dir)))
 }
+
+/// The body of a request.
+type Body = BoxBody<Bytes, io::Error>;
 
 type Driver = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 

@@ -42,6 +42,7 @@ fn view(state: &str) -> MessageView {
         stderr: (state == "done").then(|| "trouble".into()),
         stdout_bytes: 3_000_000,
         stderr_bytes: 7,
+        moved_bytes: None,
         truncated: false,
         sealed: false,
         wire_out_bytes: None,
@@ -75,6 +76,7 @@ impl World {
         tokio::spawn(answer(receiver, states_receiver, filters_sender));
         let supervisor = Supervisor::new(crate::supervise::Rule::NODE);
         let api = Api {
+            contents: crate::results::Contents::new(crate::blobs::Blobs::new(dir.path())),
             intake: Intake::new(engine.clone(), central()),
             engine: engine.clone(),
             supervisor: supervisor.clone(),

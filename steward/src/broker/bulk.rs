@@ -9,6 +9,7 @@ use super::arrived::Arrived;
 use super::batch::Outgoing;
 use super::seen::Seen;
 use super::wire::chunk::Chunk;
+use super::wire::content::{self, Part, Want};
 use super::wire::live::{self, Follow, Piece};
 use super::wire::pack::Packer;
 use super::wire::{self, WireError};
@@ -47,6 +48,20 @@ pub(crate) enum Bulk {
         from: NodeName,
         /// What it wants.
         follow: Follow,
+    },
+    /// A receiver wants a piece of what goes along with its message.
+    Want {
+        /// The receiver.
+        from: NodeName,
+        /// What it wants.
+        want: Want,
+    },
+    /// A piece of what goes along with a message has arrived.
+    Part {
+        /// The sender of the message.
+        from: NodeName,
+        /// The piece.
+        part: Part,
     },
     /// A piece of an output that is being written has arrived.
     Live {
@@ -106,6 +121,29 @@ impl Broker {
         self.send(outgoing, window).await
     }
 
+    /// Publishes a piece of what goes along with a message, once the link has room for it.
+    pub(crate) async fn send_part(
+        &self,
+        to: &NodeName,
+        seal: bool,
+        part: &Part,
+        packer: &mut Packer,
+        window: &mut Window,
+    ) -> Sent {
+        let (content, subject) = (content::encode(part, packer), wire::subject::data(to, self.me()));
+        let outgoing = Outgoing::data(subject, to, seal, Class::Files, content);
+        let outgoing = Outgoing { shares: vec![(part.id, 1)], ..outgoing };
+        self.send(outgoing, window).await
+    }
+
+    /// Asks the sender of a message for a piece of what goes along with it.
+    pub(crate) async fn send_want(&self, to: &NodeName, seal: bool, want: &Want, window: &mut Window) -> Sent {
+        let Ok(body) = wire::control::encode_want(self.me(), to, want) else { return Sent::LinkDown };
+        let subject = wire::subject::control(to, self.me());
+        let outgoing = Outgoing { to: Some(to.clone()), seal, ..Outgoing::plain(subject, None, body, false) };
+        self.send(outgoing, window).await
+    }
+
     /// Takes a piece of an output for the results.
     pub(super) fn data(
         &self,
@@ -115,7 +153,10 @@ impl Broker {
         packer: &mut Packer,
     ) -> Result<(), WireError> {
         let (headers, body) = (arrived.headers(), arrived.body());
-        self.bulk(if live::is_piece(headers) {
+        self.bulk(if content::is_part(headers) {
+            seen.class = Class::Files;
+            Bulk::Part { from, part: content::decode(headers, body, packer)? }
+        } else if live::is_piece(headers) {
             let piece = live::decode(headers, body, packer)?;
             seen.class = Class::Live;
             self.0.traffic.share(&[(piece.id, 1)], Bytes::arrived(seen.bytes));
@@ -139,6 +180,14 @@ impl Broker {
         if to == Some(self.0.config.identity.incarnation) {
             self.bulk(Bulk::Follow { from, follow });
         }
+        Ok(())
+    }
+
+    /// Takes a wish for a piece of what goes along with a message. It names the message, and brings nothing but what that brings,
+    /// so it needs no time.
+    pub(super) fn wanted(&self, arrived: &Arrived<'_>, from: NodeName, want: Want) -> Result<(), Refusal> {
+        self.trust().sender(&arrived.proof, from.as_str())?;
+        self.bulk(Bulk::Want { from, want });
         Ok(())
     }
 

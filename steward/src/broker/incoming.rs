@@ -220,6 +220,7 @@ impl Broker {
                 match wire::control::decode(&body, me, from)? {
                     Told::Who(who) => self.namesake(who, &arrived.proof, message).await?,
                     Told::Follow { from, to, follow } => self.wish(&arrived, from, to, follow)?,
+                    Told::Want { from, want } => self.wanted(&arrived, from, want)?,
                     Told::Control { from, to, control } => self.control(&arrived, from, to, control, events)?,
                 }
                 seen.from = NodeName::new(from).ok();

@@ -5,6 +5,7 @@
 //! checked, the body has to agree with the subject that it came on, and no input makes it panic.
 
 pub(crate) mod chunk;
+pub(crate) mod content;
 pub(crate) mod control;
 pub(crate) mod envelope;
 pub(crate) mod hello;

@@ -81,6 +81,12 @@ pub(super) fn control(body: &[u8]) {
         assert_eq!(control::decode(&written, &me, PEER), Ok(Told::Follow { from, to: Some(to), follow }));
         return;
     }
+    if let Ok(Told::Want { from, want }) = told {
+        let written = control::encode_want(&from, &me, &want);
+        let written = written.unwrap_or_else(|error| panic!("it can't be written: {error}"));
+        assert_eq!(control::decode(&written, &me, PEER), Ok(Told::Want { from, want }));
+        return;
+    }
     let Ok(Told::Control { from, to, control }) = told else { return };
     let written =
         control::encode(&from, &me, to, &control).unwrap_or_else(|error| panic!("it can't be written: {error}"));

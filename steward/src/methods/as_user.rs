@@ -73,11 +73,16 @@ impl Account {
         Ok(Self { uid, gid, groups, known: Some((name.to_owned(), PathBuf::from(home))) })
     }
 
+    /// Whether this process has that user already.
+    pub(super) fn is_ours(&self) -> bool {
+        rustix::process::geteuid().as_raw() == self.uid
+    }
+
     /// The command that runs `argv` as this user. None: this process has that user already. The word at the place `file`
     /// is the path of a file that the user may not reach; it is given to the program open. The error is a reason in words.
     pub(super) fn command(&self, argv: &[OsString], file: Option<usize>) -> Result<Option<Command>, String> {
         let us = rustix::process::geteuid();
-        if us.as_raw() == self.uid {
+        if self.is_ours() {
             return Ok(None);
         }
         if !us.is_root() {

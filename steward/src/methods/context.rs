@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use protocol::event::Ticket;
 use protocol::message::MessageId;
 use protocol::name::NodeName;
 use protocol::outcome::{Final, Outcome};
@@ -29,6 +30,7 @@ use crate::engine::{EngineHandle, Input};
 use crate::enrol::renewal::Renewal;
 use crate::intake::{Intake, MessageInput};
 use crate::processes::Processes;
+use crate::results::{Wanted, Wants};
 use crate::security::rules::{Limits, Rules};
 use crate::store::{Cursor, CursorName, ErrorRow, Note, Reader};
 use crate::supervise::Supervisor;
@@ -40,6 +42,7 @@ pub(super) struct Host {
     pub(super) blobs: Blobs,
     pub(super) max_output: u64,
     pub(super) live: LiveOutputs,
+    pub(super) wants: Wants,
     pub(super) permit: Permit,
     pub(super) rules: Rules,
     pub(super) audit: Audit,
@@ -183,10 +186,26 @@ impl<'a> MethodCtx<'a> {
         self.limits.user.as_deref()
     }
 
+    /// Our number for the message of this run; none where nobody waits for its end.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        self.runs.first().filter(|_| self.recorded).map(|run| run.ticket)
+    }
+
+    /// Where outputs lie, and what is copied.
+    pub(super) fn blobs(&self) -> &Blobs {
+        &self.host.blobs
+    }
+
+    /// A place where what goes along with the message of this run comes in. None: nothing can, because nobody waits for its
+    /// end, or the node stops.
+    pub(super) async fn content(&self) -> Option<Wanted> {
+        let run = self.runs.first().filter(|_| self.recorded)?;
+        self.host.wants.open(&run.message).await
+    }
+
     /// Where the output of this run goes.
     pub(super) fn place(&self) -> Place {
-        let ticket = self.runs.first().filter(|_| self.recorded).map(|run| run.ticket);
-        Place::new(&self.host.blobs, ticket, self.max_output())
+        Place::new(&self.host.blobs, self.ticket(), self.max_output())
     }
 
     /// Bytes of output that are kept of this run, both streams together.

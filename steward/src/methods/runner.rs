@@ -35,6 +35,7 @@ use crate::engine::EngineHandle;
 use crate::enrol::renewal::Renewal;
 use crate::intake::Intake;
 use crate::processes::Processes;
+use crate::results::Wants;
 use crate::security::rules::{Rules, smaller};
 use crate::store::Reader;
 use crate::supervise::{Spec, Stops, Supervisor};
@@ -75,6 +76,8 @@ pub(crate) struct Setup {
     pub(crate) max_output: u64,
     /// What runs write, for those who follow it.
     pub(crate) live: LiveOutputs,
+    /// How runs come by what goes along with their messages.
+    pub(crate) wants: Wants,
     /// When this process started.
     pub(crate) started: Wall,
     /// The job guard's program; none goes without a guard.
@@ -168,6 +171,7 @@ impl Runner {
             blobs: setup.blobs,
             max_output: setup.max_output,
             live: setup.live,
+            wants: setup.wants,
             permit: setup.permit,
             rules: setup.rules.clone(),
             audit: setup.audit,

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
 use super::hellos::hellos;
-use super::{died, start_engine, trouble};
+use super::outputs::until;
+use super::{died, outputs, start_engine, trouble};
 use crate::api::{Api, InfoView};
 use crate::audit::Audit;
 use crate::blobs::Blobs;
@@ -40,7 +41,7 @@ use crate::methods::{self, OwnMethods, Runner};
 use crate::metrics::{self, Sample};
 use crate::processes::Processes;
 use crate::replies::Keeper;
-use crate::results::{self, Audience, Results};
+use crate::results::{self, Audience, Contents, Wants};
 use crate::security::rules::Rules;
 use crate::security::trust::Trust;
 use crate::store::{Reader, Retention, Store};
@@ -105,16 +106,8 @@ pub(super) async fn assemble(
     keep_broker(&supervisor, &broker);
     let renewal = super::membership::keep(dir, &supervisor, &broker, clock, &gate.audit);
     let setup = setup(config, &opened, (&engine, &supervisor), (&broker, &renewal), (&gate, &intake))?;
-    let results = results::Wiring {
-        engine: engine.clone(),
-        broker: broker.clone(),
-        blobs: opened.blobs.clone(),
-        effects: for_results,
-        bulk: for_bulk,
-        sender_of: sender_of(dir)?,
-        live: setup.live.clone(),
-    };
-    let audience = keep_results(&supervisor, results);
+    let ways = (engine.clone(), broker.clone(), for_results, for_bulk);
+    let shown = outputs::keep(dir, &supervisor, ways, &opened.blobs, &setup)?;
     let runner = Runner::spawn(setup, &supervisor, for_runner, engine.clone());
     keep_talking(config, &supervisor, &engine, &to_broker, &gate.own);
 
@@ -146,7 +139,7 @@ pub(super) async fn assemble(
     let (rules, audit) = (gate.rules, gate.audit);
     let parts =
         Parts { engine, engine_ended, broker, renewal, runner, supervisor, troubles, rules, audit, intake_end, lock };
-    open_doors(config, &parts, audience, &intake, clock);
+    open_doors(config, &parts, shown, &intake, clock);
     doors_for_tools(config, &parts, &stats);
     keep_giving(config, &parts, &stats, intake)?;
     Ok((parts, name_check))
@@ -200,7 +193,13 @@ fn defaults(config: &Config, trust: &Trust, gate: &Gate) -> Defaults {
 }
 
 /// Starts what messages come in by: `inmsg.txt`, `messages.d/` and the socket.
-fn open_doors(config: &Config, parts: &Parts, audience: Audience, intake: &Intake, clock: Clock) {
+fn open_doors(
+    config: &Config,
+    parts: &Parts,
+    (audience, contents): (Audience, Contents),
+    intake: &Intake,
+    clock: Clock,
+) {
     let (dir, end) = (config.node.dir.clone(), parts.intake_end.clone());
     let inmsg_intake = intake.clone();
     parts.supervisor.keep(Spec::new("inmsg.txt").within(end), move |end| {
@@ -223,6 +222,7 @@ fn open_doors(config: &Config, parts: &Parts, audience: Audience, intake: &Intak
         rules: parts.rules.clone(),
         renewal: parts.renewal.clone(),
         audience,
+        contents,
         dir: config.node.dir.clone(),
         info: info(config, parts.broker.clone()),
     };
@@ -297,40 +297,6 @@ fn keep_broker(supervisor: &Supervisor, broker: &Broker) {
     supervisor.keep(spec("broker link"), move |end| link.clone().link_until(end));
     supervisor.keep(spec("broker incoming"), move |end| until(end, incoming.clone().incoming()));
     supervisor.keep(spec("broker outgoing"), move |end| until(end, outgoing.clone().outgoing()));
-}
-
-/// Runs the tasks of the results until the node stops.
-fn keep_results(supervisor: &Supervisor, wiring: results::Wiring) -> Audience {
-    let results = Results::new(wiring);
-    let (fetch, serve, feed, follow) = (results.clone(), results.clone(), results.clone(), results.clone());
-    supervisor.keep("results in", move |end| until(end, fetch.clone().receiving()));
-    supervisor.keep("results out", move |end| until(end, serve.clone().serving()));
-    supervisor.keep("live outputs in", move |end| until(end, follow.clone().following()));
-    supervisor.keep("live outputs out", move |end| until(end, feed.clone().feeding()));
-    results.audience()
-}
-
-/// Runs `task` until it ends or is to end.
-async fn until<T: Future<Output = anyhow::Result<()>>>(end: CancellationToken, task: T) -> anyhow::Result<()> {
-    tokio::select! {
-        () = end.cancelled() => Ok(()),
-        result = task => result,
-    }
-}
-
-/// Whose message a number of ours belongs to.
-fn sender_of(dir: &Path) -> anyhow::Result<results::SenderOf> {
-    let reader = Mutex::new(Reader::open(dir)?);
-    Ok(Arc::new(move |ticket| {
-        let owner = reader.lock().unwrap_or_else(PoisonError::into_inner).blob_owner(ticket);
-        match owner {
-            Ok(owner) => owner.map(|owner| (owner.sender, owner.sealed)),
-            Err(error) => {
-                tracing::error!(?ticket, %error, "it can't be read whose message this is");
-                None
-            }
-        }
-    }))
 }
 
 /// Opens what lies on disk, and puts in order what a killed process left.
@@ -447,6 +413,7 @@ fn setup(
         blobs: opened.blobs.clone(),
         max_output: config.methods.max_output,
         live: LiveOutputs::default(),
+        wants: Wants::default(),
         started: clock::wall(),
         guard: Some(methods::job_guard::Program::own()),
         bodies: opened.bodies.clone(),

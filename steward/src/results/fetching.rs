@@ -13,7 +13,7 @@ use protocol::step::Effect;
 
 use super::audience::{Audience, Want};
 use super::live_files::LiveFiles;
-use super::{Ask, Results, Wish};
+use super::{Ask, Results, What, Wish};
 use crate::blobs::{Blobs, Fetching, Owner};
 use crate::broker::Bulk;
 use crate::broker::wire::chunk::Chunk;
@@ -63,7 +63,14 @@ impl Results {
                         }
                     }
                     Bulk::Ask { from, ticket, stream, offset, len } => {
-                        if self.0.asks.try_send(Ask { from, ticket, stream, offset, len }).is_err() {
+                        self.asked(Ask { from, what: What::Output(ticket, stream), offset, len });
+                    }
+                    Bulk::Want { from, want } => {
+                        let (what, offset, len) = (What::Content(want.id), want.offset, want.len);
+                        self.asked(Ask { from, what, offset, len });
+                    }
+                    Bulk::Part { from, part } => {
+                        if !self.0.wants.give(from, part) {
                             self.0.broker.counters().bulk_dropped.one();
                         }
                     }
@@ -81,6 +88,15 @@ impl Results {
             for event in events {
                 self.0.engine.event(event).await;
             }
+        }
+    }
+}
+
+impl Results {
+    /// Hands a request to whoever serves, unless too many wait.
+    fn asked(&self, ask: Ask) {
+        if self.0.asks.try_send(ask).is_err() {
+            self.0.broker.counters().bulk_dropped.one();
         }
     }
 }

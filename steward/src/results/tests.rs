@@ -10,7 +10,7 @@ use protocol::outcome::Stream;
 use protocol::step::Effect;
 use tokio::sync::mpsc;
 
-use super::{Results, Wiring};
+use super::{Contents, Results, Wants, Wiring};
 use crate::blobs::{Blobs, Owner};
 use crate::broker::harness::{Edge, NatsServer, node, wait_for};
 use crate::methods::live::LiveOutputs;
@@ -43,6 +43,9 @@ fn side(server: &NatsServer, name: &str, incarnation: u64) -> Side {
         effects,
         bulk: edge.bulk.take().unwrap(),
         live: LiveOutputs::default(),
+        receiver_of: Arc::new(|id| Ok((id.0 % 2 == 1).then(|| (node("ship1"), false)))),
+        contents: Contents::new(blobs.clone()),
+        wants: Wants::default(),
         sender_of: Arc::new(|ticket| Some((node(if ticket.0 % 2 == 1 { "central" } else { "other" }), false))),
     });
     let tasks = [tokio::spawn(made.clone().receiving()), tokio::spawn(made.serving())];

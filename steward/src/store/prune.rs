@@ -10,6 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::columns::{OPEN, id, maybe_wall, wall};
 use super::error::CommitError;
 use super::{errors, evidence, meta, replies};
+use crate::methods::COPY_FILE;
 
 /// Messages that one step looks at and removes at most.
 const STEP_MESSAGES: usize = 500;
@@ -100,9 +101,14 @@ impl Cleaner {
 fn size(connection: &Connection) -> rusqlite::Result<u64> {
     let pages = pragma(connection, "page_count")?.saturating_sub(pragma(connection, "freelist_count")?);
     // Added up as a float: lengths are what receivers say, and no sum of them may be an error.
-    let sql = "SELECT total(max(coalesce(out_len, 0), 0) + max(coalesce(err_len, 0), 0)) FROM progress
-         WHERE (out_len IS NOT NULL AND out_text IS NULL) OR (err_len IS NOT NULL AND err_text IS NULL)";
-    let outputs: f64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    // A file that was copied goes when it is in its place; one large one must not take all else with it.
+    let sql = format!(
+        "SELECT total(max(coalesce(out_len, 0), 0) + max(coalesce(err_len, 0), 0)) FROM progress p
+         WHERE ((out_len IS NOT NULL AND out_text IS NULL) OR (err_len IS NOT NULL AND err_text IS NULL))
+             AND NOT EXISTS (SELECT 1 FROM outbox o CROSS JOIN out_lanes l ON l.id = o.lane
+                 WHERE o.row = p.row AND l.method = '{COPY_FILE}')"
+    );
+    let outputs: f64 = connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;
     Ok((pages * pragma(connection, "page_size")?).saturating_add(outputs as u64))
 }
 

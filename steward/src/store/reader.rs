@@ -156,11 +156,23 @@ impl Reader {
         }))
     }
 
+    /// For which node what goes along with a message of the outbox is, and whether it is sealed; none once it has ended.
+    pub(crate) fn content_owner(&self, id: MessageId) -> Result<Option<(NodeName, bool)>, ReadError> {
+        let view = self.show(id)?.filter(|view| view.finished_at.is_none());
+        Ok(view.and_then(|view| Some((NodeName::new(&view.to_node).ok()?, view.sealed))))
+    }
+
     /// Whether files of this owner are still of use; for [`Blobs::remove_leftovers`].
     pub(crate) fn is_known(&self, owner: Owner) -> Result<bool, ReadError> {
         self.read(|connection| match owner {
             Owner::Out(id) => Ok(outbox::find(connection, id)?.is_some()),
             Owner::In(ticket) => Ok(inbox::get(connection, ticket)?.is_some()),
+            Owner::Content(id) => {
+                Ok(show::show(connection, &self.blobs, id)?.is_some_and(|view| view.finished_at.is_none()))
+            }
+            Owner::Copy(ticket) => {
+                Ok(inbox::get(connection, ticket)?.is_some_and(|row| !matches!(row.state, InState::Finished(_))))
+            }
         })
     }
 }

@@ -227,6 +227,7 @@ fn blank(created: Wall) -> MessageView {
         stderr: None,
         stdout_bytes: 0,
         stderr_bytes: 0,
+        moved_bytes: None,
         truncated: false,
         sealed: false,
         wire_out_bytes: None,

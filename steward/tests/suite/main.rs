@@ -12,6 +12,7 @@ mod audit;
 mod broker_access;
 mod broker_trouble;
 mod command_line;
+mod copy;
 mod delivery;
 mod demo;
 mod denied;

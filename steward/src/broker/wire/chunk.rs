@@ -12,7 +12,7 @@ use super::{CHUNK_BYTES_MAX, NUMBER_MAX, WireError};
 const TICKET: HeaderName = HeaderName::from_static("Steward-Ticket");
 pub(super) const STREAM: HeaderName = HeaderName::from_static("Steward-Stream");
 pub(super) const OFFSET: HeaderName = HeaderName::from_static("Steward-Offset");
-const TOTAL: HeaderName = HeaderName::from_static("Steward-Total");
+pub(super) const TOTAL: HeaderName = HeaderName::from_static("Steward-Total");
 
 /// A piece of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]

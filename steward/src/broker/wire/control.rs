@@ -8,6 +8,7 @@ use protocol::name::{MethodName, NodeName};
 use protocol::outcome::Stream;
 use serde::{Deserialize, Serialize};
 
+use super::content::Want;
 use super::hello::HelloText;
 use super::live::Follow;
 use super::namesake::Who;
@@ -35,6 +36,13 @@ pub(crate) enum Told {
         to: Option<Incarnation>,
         /// What it wants.
         follow: Follow,
+    },
+    /// The receiver of a message wants a piece of what goes along with it.
+    Want {
+        /// The receiver.
+        from: NodeName,
+        /// What it wants.
+        want: Want,
     },
     /// Another process asks whether our name is taken.
     Who(Who),
@@ -245,6 +253,13 @@ pub(crate) fn encode_follow(
     write(&ControlText { id: Some(id), run, stdout, stderr, again, stop, ..blank })
 }
 
+/// The body that asks the node `to` for a piece of what goes along with a message of its own.
+pub(crate) fn encode_want(from: &NodeName, to: &NodeName, want: &Want) -> Result<Vec<u8>, WireError> {
+    let Want { id, offset, len } = *want;
+    let blank = ControlText::blank(from, to, None, "want");
+    write(&ControlText { id: Some(id), offset: Some(offset), len: Some(len), ..blank })
+}
+
 fn write(text: &ControlText<'_>) -> Result<Vec<u8>, WireError> {
     serde_json::to_vec(text).map_err(|error| WireError::Json(error.to_string()))
 }
@@ -268,6 +283,13 @@ pub(crate) fn decode(body: &[u8], me: &NodeName, from: &str) -> Result<Told, Wir
         let have = [counted("stdout", text.stdout)?, counted("stderr", text.stderr)?];
         let follow = Follow { id, run: counted("run", text.run)?, have, again: text.again, stop: text.stop };
         return Ok(Told::Follow { from: text.from_node.clone(), to, follow });
+    }
+    if text.control == "want" {
+        let missing = || WireError::Value("a field of the control is missing");
+        let counted = |name, value: Option<u64>| number(name, value.ok_or_else(missing)?, NUMBER_MAX);
+        let (offset, len) = (counted("offset", text.offset)?, counted("len", text.len)?);
+        let want = Want { id: text.id.ok_or_else(missing)?, offset, len };
+        return Ok(Told::Want { from: text.from_node.clone(), want });
     }
     Ok(Told::Control { from: text.from_node.clone(), to, control: text.read()? })
 }

@@ -318,6 +318,26 @@ proptest! {
     }
 
     #[test]
+    fn wishes_for_a_content_and_its_pieces_come_back_as_they_were(
+        id in any::<u128>(), offset in 0..1_000_000_u64, more in 0..1000_u64, (from, to) in (name(), name()),
+        bytes in prop::collection::vec(0..8_u8, 1..4000),
+    ) {
+        let want = content::Want { id: MessageId(id), offset, len: more };
+        let body = control::encode_want(&from, &to, &want).unwrap();
+        prop_assert_eq!(control::decode(&body, &to, from.as_str()), Ok(Told::Want { from: from.clone(), want }));
+        let total = offset + bytes.len() as u64 + more;
+        let mut packer = pack::Packer::default();
+        for part in [
+            content::Part { id: MessageId(id), offset, total, bytes: Bytes::from(bytes) },
+            content::Part::none(MessageId(id)),
+        ] {
+            let (body, headers) = content::encode(&part, &mut packer);
+            prop_assert!(content::is_part(Some(&headers)) && !live::is_piece(Some(&headers)));
+            prop_assert_eq!(content::decode(Some(&headers), &body, &mut packer), Ok(part));
+        }
+    }
+
+    #[test]
     fn chunks_come_back_as_they_were(
         ticket in stored(), offset in 0..1_000_000_u64, more in 0..1000_u64,
         bytes in prop::collection::vec(0..8_u8, 1..4000),

@@ -50,6 +50,7 @@ impl Rig {
             dir: dir.path().to_owned(),
             blobs: Blobs::open(dir.path()).unwrap(),
             max_output: 64 << 20,
+            wants: crate::results::Wants::default(),
             live: LiveOutputs::default(),
             started: clock::wall(),
             guard: None,
