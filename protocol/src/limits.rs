@@ -113,6 +113,10 @@ pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// believed to be its successor.
 pub const SUCCESSION_GRACE: Duration = Duration::from_secs(3);
 
+/// How long, once the process that we speak with has shown that it lives, another one that uses its name is not asked about
+/// again.
+pub const CONTEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long after a change the state of a message that has not ended is written, for the time line only.
 pub const PROGRESS_DELAY: Duration = Duration::from_millis(500);
 

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::ctx::Ctx;
 use crate::event::{Control, Hello, Occasion};
-use crate::limits::{PEERS_ADDRESSED_MAX, PEERS_INFO_BYTES_MAX, PEERS_MAX, PROBE_TIMEOUT, SUCCESSION_GRACE};
+use crate::limits::{
+    CONTEST_PAUSE, PEERS_ADDRESSED_MAX, PEERS_INFO_BYTES_MAX, PEERS_MAX, PROBE_TIMEOUT, SUCCESSION_GRACE,
+};
 use crate::message::{Body, Epoch, Incarnation};
 use crate::name::NodeName;
 use crate::planted::{Bug, planted};
@@ -33,6 +35,8 @@ pub(crate) struct Peer {
     gone: bool,
     /// When the process that we speak with was last heard of.
     heard_at: Mono,
+    /// Until when whoever else uses its name is not asked about: it was, just now.
+    contested_until: Mono,
 }
 
 /// How far we are in speaking with a node.
@@ -92,6 +96,7 @@ impl Peers {
             watched: false,
             gone: false,
             heard_at: Mono(0),
+            contested_until: Mono(0),
         });
         index
     }
@@ -259,7 +264,9 @@ impl Peers {
                 if occasion == Occasion::Up { Change::Live { lost: false } } else { Change::None }
             }
             (Occasion::Up | Occasion::Mistaken | Occasion::Interval, Session::Verifying { .. }) => Change::None,
-            (Occasion::Interval, Session::Probing(_)) => {
+            (Occasion::Mistaken, Session::Live(_)) if self.is_contested(peer, ctx) => Change::None,
+            // Whoever it is hears the question that is under way: one more for each would bring the more answers.
+            (Occasion::Interval | Occasion::Mistaken, Session::Probing(_)) => {
                 self.alive(peer, ctx);
                 self.save(peer, ctx);
                 Change::None
@@ -309,6 +316,7 @@ impl Peers {
         ctx.report(Report::Conflict { peer: self.list[peer].row.name.clone(), known, other: other.incarnation });
         self.list[peer].session = Session::Live(known);
         self.list[peer].heard_at = ctx.now.mono;
+        self.list[peer].contested_until = ctx.now.mono.after(CONTEST_PAUSE);
         ctx.timers.cancel(Timer::Peer(peer));
         self.alive(peer, ctx);
         Change::Live { lost: false }

@@ -35,11 +35,17 @@ impl Peers {
         if this.row.epoch == Some(epoch) && this.row.incarnation == Some(incarnation) {
             this.row.commits = this.row.commits.max(commits);
             this.heard_at = ctx.now.mono;
-        } else if matches!(this.session, Session::Live(_)) {
+        } else if matches!(this.session, Session::Live(_)) && !self.is_contested(peer, ctx) {
             // Somebody else speaks in its name: who is there now?
             self.probe(peer, ctx);
         }
         self.alive(peer, ctx);
+    }
+
+    /// Whether it was found out just now that two processes use the peer's name, and that the one we speak with lives. Each
+    /// word of the other one would be a reason to ask again, and each answer brings what is owed to us.
+    pub(super) fn is_contested(&self, peer: usize, ctx: &Ctx) -> bool {
+        ctx.now.mono < self.list[peer].contested_until
     }
 
     /// The peer has sent something by itself: if we were waiting for it to come back, we wait no longer.

@@ -235,6 +235,12 @@ impl Rig {
         self.step(Event::Receipts(Receipts { from, to, incarnation, epoch, commits: 1, receipts, sealed: false }));
     }
 
+    /// How many probes went out.
+    pub(crate) fn probes(&self) -> usize {
+        let is_probe = |effect: &Effect| matches!(effect, Effect::Control { control: Control::Probe { .. }, .. });
+        self.effects.iter().filter(|(_, effect)| is_probe(effect)).count()
+    }
+
     /// The messages that were published, by their ids, in order.
     pub(crate) fn published(&self) -> Vec<u128> {
         let publish = |(_, effect): &(u64, Effect)| match effect {

@@ -52,6 +52,32 @@ fn a_copy_is_known_by_the_process_or_the_commits_that_it_lacks() {
     }
 }
 
+/// A second node of the name complains of each message that is meant for the first one, and each question brings what is
+/// owed by both: one question at a time, and once they are told apart none for a while. (Seed 18032750)
+#[test]
+fn a_second_node_of_the_name_is_not_asked_about_for_each_of_its_complaints() {
+    let mut rig = Rig::new();
+    rig.submit(1, Options::default());
+    rig.answer_probe(STORE, PROCESS);
+    rig.clear();
+    let complain = |rig: &mut Rig| {
+        for _ in 0..9 {
+            rig.announce(NEW_STORE, NEW_PROCESS, Occasion::Mistaken);
+        }
+    };
+    complain(&mut rig);
+    assert_eq!(rig.probes(), 1);
+    rig.answer_probe(NEW_STORE, NEW_PROCESS);
+    assert_eq!(rig.probes(), 2, "the process that is known is asked whether it lives");
+    rig.answer_probe(STORE, PROCESS);
+    complain(&mut rig);
+    rig.told(NEW_STORE, NEW_PROCESS, Vec::new());
+    assert_eq!(rig.probes(), 2);
+    rig.pass(Duration::from_secs(2));
+    complain(&mut rig);
+    assert_eq!(rig.probes(), 3);
+}
+
 /// An output goes with the store that has it, and with no other. (Seed 4004146)
 #[test]
 fn an_output_of_which_the_new_store_has_told_is_not_given_up_with_the_old_one() {
