@@ -27,6 +27,7 @@
 //! * The body is the standard output, byte for byte, and the head the standard error: the line with the status, the headers, an empty
 //!   line; of each redirect that was followed one, in their order. With `as=body` there is no head, with `as=head` the head is the
 //!   standard output and the body is not read.
+//! * A body is seen while it comes, as the output of a command is (`steward send`, `steward logs -f`).
 //! * With `as=json` the standard output is one JSON object: `url` (the last one), `status`, `reason`, `version`, `headers` (pairs, in their order),
 //!   `redirects` (the URLs that were left), `bytes`, `truncated`, and `body`, or `bodyBase64` where it is no text, of 1 MiB at most.
 //! * A body that is longer than its limit is cut there and marked as truncated, and nothing more of it is read. A file is whole or not there at all.
@@ -80,7 +81,7 @@ impl Method for HttpGet {
         let (stderr, stderr_end) = pipe::pipe().map_err(no_pipe)?;
         let stdout_end = stdout_end.into_nonblocking_fd().map_err(no_pipe)?;
         let stderr_end = stderr_end.into_nonblocking_fd().map_err(no_pipe)?;
-        let (place, whole) = (ctx.place(), CancellationToken::new());
+        let (place, live, whole) = (ctx.place(), ctx.live(), CancellationToken::new());
         let asking = async {
             let most = Most { output: ctx.max_output(), file: ctx.limits().max_output };
             let mut answer = Answer::new(&ask, stdout, stderr, most);
@@ -95,7 +96,7 @@ impl Method for HttpGet {
             (told, answer.truncated())
         };
         let (output, (told, truncated)) =
-            tokio::join!(place.capture(Some(stdout_end), Some(stderr_end), &whole, None), asking);
+            tokio::join!(place.capture(Some(stdout_end), Some(stderr_end), &whole, live), asking);
         ctx.output = output;
         ctx.output.stdout.truncated |= truncated;
         let trouble = ctx.output.trouble.as_deref().map(|trouble| format!("; {trouble}")).unwrap_or_default();

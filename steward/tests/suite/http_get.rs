@@ -1,6 +1,6 @@
 //! `HttpGet` (R25): what a real web server on the node's side answers, and everything that it may do instead of answering.
 
-mod server;
+pub(crate) mod server;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::{Fleet, Node, Process, SOON, eventually, shell, stays, until, with};
+use crate::http_get::server::Server;
 
 /// `steward logs -f` that runs, and what it has printed.
 struct Follower {
@@ -359,4 +360,29 @@ fn process_of(heard: &[Message]) -> Value {
 /// A number in the headers of a message.
 fn number(message: &Message, header: &str) -> u64 {
     message.headers.as_ref().unwrap().get(header).unwrap().as_str().parse().unwrap()
+}
+
+/// The body of a web server's answer is seen as it comes, too.
+#[test]
+fn an_answer_of_a_web_server_is_seen_while_it_comes() {
+    let fleet = Fleet::new();
+    let (central, _ship1) = (fleet.node("central"), fleet.node("ship1"));
+    let gate = fleet.file("gate");
+    let opened = PathBuf::from(gate.path());
+    let server = Server::start(move |_, stream| {
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nfirst\n")?;
+        stream.flush()?;
+        eventually("the gate is opened", || opened.exists().then_some(()));
+        stream.write_all(b"last\n")
+    });
+    let url = server.url("/");
+    let id =
+        central.send(&json!({ "toNode": "ship1", "data": [url], "commandOrEvent": "CommandACK", "method": "HttpGet" }));
+    let mut follower = Follower::start(&fleet, &central, "follower", &logs(&["-f"], &id));
+    follower.shows("first\n");
+    assert!(!follower.text().contains("last"));
+    gate.create();
+    assert_eq!(follower.ends(), 0);
+    assert_eq!(follower.text(), "first\nlast\n");
+    assert_eq!(central.ended(&id)["stdout"], "first\nlast\n");
 }

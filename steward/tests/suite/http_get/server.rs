@@ -9,7 +9,7 @@ use std::thread;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// What carries a request.
-pub(super) trait Stream: Read + Write {}
+pub(crate) trait Stream: Read + Write {}
 
 impl<T: Read + Write> Stream for T {}
 
@@ -17,7 +17,7 @@ impl<T: Read + Write> Stream for T {}
 type Answer = dyn Fn(&str, &mut dyn Stream) -> io::Result<()> + Send + Sync;
 
 /// It runs until it is dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
     open: Arc<Mutex<usize>>,
@@ -26,12 +26,12 @@ pub(super) struct Server {
 
 impl Server {
     /// One without encryption.
-    pub(super) fn start(answer: impl Fn(&str, &mut dyn Stream) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&str, &mut dyn Stream) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self::listen(None, Arc::new(answer))
     }
 
     /// One with TLS.
-    pub(super) fn tls(
+    pub(crate) fn tls(
         config: ServerConfig,
         answer: impl Fn(&str, &mut dyn Stream) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
@@ -65,22 +65,22 @@ impl Server {
     }
 
     /// Where something lies here, as a URL.
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// The same with TLS, by this name.
-    pub(super) fn secure(&self, host: &str, path: &str) -> String {
+    pub(crate) fn secure(&self, host: &str, path: &str) -> String {
         format!("https://{host}:{}{path}", self.address.port())
     }
 
     /// What it was asked: heads and bodies.
-    pub(super) fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
     /// Connections that are open.
-    pub(super) fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         *self.open.lock().unwrap()
     }
 }
@@ -132,12 +132,12 @@ fn exchange(stream: &mut dyn Stream, answer: &Answer, asked: &Mutex<Vec<String>>
 }
 
 /// An answer with its length.
-pub(super) fn reply(stream: &mut dyn Stream, status: &str, body: &[u8]) -> io::Result<()> {
+pub(crate) fn reply(stream: &mut dyn Stream, status: &str, body: &[u8]) -> io::Result<()> {
     write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nX-Test: yes\r\n\r\n", body.len())?;
     stream.write_all(body)
 }
 
 /// Waits until the other side has gone.
-pub(super) fn hang(stream: &mut dyn Stream) -> io::Result<()> {
+pub(crate) fn hang(stream: &mut dyn Stream) -> io::Result<()> {
     stream.read(&mut [0]).map(drop)
 }
