@@ -83,6 +83,9 @@ pub const FETCH_BYTES_START: u64 = 64 * 1024;
 /// The largest piece of an output that is asked for at once, in bytes.
 pub const FETCH_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
+/// Messages of a lane that wait for one that their sender does not know any more, and that it is asked about together.
+pub const STUCK_TOLD_MAX: usize = 64;
+
 /// How long a piece of an output may take before it is asked for again, half as large.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 

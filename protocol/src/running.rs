@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ctx::Ctx;
 use crate::event::{Envelope, Item, Ticket, Verdict};
 use crate::inbox::{InKey, InLane, Inbox};
-use crate::limits::{NACK_LANES_MAX, RUNNING_PER_LANE_MAX, RUNNING_PER_NODE_MAX};
+use crate::limits::{NACK_LANES_MAX, RUNNING_PER_LANE_MAX, RUNNING_PER_NODE_MAX, STUCK_TOLD_MAX};
 use crate::message::{Body, Message, MessageId, Seq};
 use crate::name::Lane;
 use crate::outcome::{Final, Outcome, Progress, Receipt};
@@ -98,6 +98,18 @@ impl Inbox {
         if let Some(ticket) = stuck {
             self.owed.owe(&key.0.peer, key.1, ticket, ctx);
         }
+        if before.is_some_and(|before| !self.tickets.contains_key(&before)) {
+            self.tell_waiting(key, ctx);
+        }
+    }
+
+    /// The sender did not know the lane's first message any more, so it hardly knows the next ones: they are told of
+    /// together, instead of each when the one before it has been answered.
+    fn tell_waiting(&self, key: &InKey, ctx: &mut Ctx) {
+        let Some(lane) = self.lanes.get(key) else { return };
+        let waiting = lane.waiting.iter().take(STUCK_TOLD_MAX).filter_map(|seq| lane.entries.get(seq));
+        let tickets: Vec<Ticket> = waiting.map(|incoming| incoming.ticket).collect();
+        tickets.into_iter().for_each(|ticket| self.tell(ticket, ctx));
     }
 
     fn has_ended(&self, ticket: Ticket) -> bool {

@@ -25,6 +25,7 @@ const SEEDS: &[(u64, &str)] = &[
         17_197_285,
         "a copy that was made of a running node had overtaken what was heard of the lost part, and passed for the store",
     ),
+    (18_186_303, "what an old copy kept that its sender had closed was closed one by one, five seconds each"),
     (
         18_032_750,
         "two nodes of one name: each complaint of the one was a question, and each answer brought all that was owed",
