@@ -9,7 +9,7 @@ pub(crate) enum Fate {
     Open,
     /// The node has returned this id: the message must be there for ever.
     Accepted(String),
-    /// It stands in `inmsg.txt`: it must be there once the file is empty.
+    /// It stands in `inmsg.txt` or in a file of `messages.d/`: it must be there once that is taken.
     Written,
     /// The answer did not come. It may be there, once, or not.
     Unknown(String),

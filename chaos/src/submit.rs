@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +27,8 @@ pub(crate) enum Way {
     Socket,
     /// Appended to `inmsg.txt`.
     File,
+    /// Moved into `messages.d/`, as a file of their own.
+    Spool,
 }
 
 /// Orders that are handed in together.
@@ -79,6 +81,7 @@ impl Submitter<'_> {
                 let tried = match submission.way {
                     Way::Socket => self.post(&submission.orders, &mut cancels),
                     Way::File => self.append(&submission.orders),
+                    Way::Spool => self.put(&submission.orders),
                 };
                 match tried {
                     Tried::Settled => break,
@@ -143,6 +146,22 @@ impl Submitter<'_> {
         match file.write_all(self.text(orders).as_bytes()).and_then(|()| file.sync_all()) {
             Ok(()) => self.note(orders, &Fate::Written),
             // Part of it may be there.
+            Err(error) => self.note(orders, &Fate::Unknown(error.to_string())),
+        }
+    }
+
+    /// Written and synced under a name that the node leaves alone, and renamed from it: taken as a whole or not at all.
+    fn put(&self, orders: &[usize]) -> Tried {
+        let folder = self.dir.join("messages.d");
+        let name = format!("{:05}.json", orders.first().copied().unwrap_or_default());
+        let aside = folder.join(format!("{name}.part"));
+        let write = |mut file: File| file.write_all(self.text(orders).as_bytes()).and_then(|()| file.sync_all());
+        if File::create(&aside).and_then(write).is_err() {
+            return Tried::NotTaken;
+        }
+        let renamed = fs::rename(&aside, folder.join(name));
+        match renamed.and_then(|()| File::open(&folder)).and_then(|folder| folder.sync_all()) {
+            Ok(()) => self.note(orders, &Fate::Written),
             Err(error) => self.note(orders, &Fate::Unknown(error.to_string())),
         }
     }

@@ -25,7 +25,7 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audite
         let most = most(world, order, &runs);
         let in_file = sender.store_restored > 0 && evidence.fates[number] == Fate::Written;
         if runs.len() > most && in_file {
-            audited.excuse("handed in again by a copy in which inmsg.txt was not taken in yet");
+            audited.excuse("handed in again by a copy in which its file was not taken in yet");
         } else if runs.len() > most + copies + unknown {
             audited.twice(what());
         } else if runs.len() > most + copies {

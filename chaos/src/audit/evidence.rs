@@ -1,6 +1,7 @@
 //! What nodes and files say, gathered once.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 
 use anyhow::{Context as _, ensure};
@@ -154,7 +155,16 @@ pub(crate) fn what_is_open(world: &World<'_>) -> Option<String> {
         }
         let mut files = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
         let taken = files.find(|file| file.to_string_lossy().starts_with("inmsg.taken-"));
-        taken.map(|file| format!("{name}: {} is there", file.display()))
+        if let Some(file) = taken {
+            return Some(format!("{name}: {} is there", file.display()));
+        }
+        let waiting = |file: &OsString| {
+            let file = file.to_string_lossy();
+            file.starts_with(".taken-") || file.ends_with(".json")
+        };
+        let spooled =
+            fs::read_dir(dir.join("messages.d")).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        spooled.into_iter().find(waiting).map(|file| format!("{name}: messages.d/{} is there", file.display()))
     })
 }
 

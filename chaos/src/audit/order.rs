@@ -14,8 +14,8 @@ use crate::world::World;
 pub(super) fn check(world: &World<'_>, evidence: &Evidence, submissions: &[Submission], audited: &mut Audited) {
     let places = places(world, evidence);
     // The last place that was taken in each lane, by way of coming in.
-    let mut last: BTreeMap<(usize, usize, u8, bool), (usize, &str)> = BTreeMap::new();
-    for submission in submissions {
+    let mut last: BTreeMap<(usize, usize, u8, usize), (usize, &str)> = BTreeMap::new();
+    for (index, submission) in submissions.iter().enumerate() {
         for number in &submission.orders {
             let order = &world.orders[*number];
             let lane = match order.what {
@@ -31,7 +31,13 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, submissions: &[Submi
             }
             let Some(place) = places.get(&(order.to, order.tag.as_str())) else { continue };
             let is_parallel = matches!(&order.what, What::Command(command) if command.parallel);
-            let key = (order.from, order.to, lane, submission.way == Way::File);
+            // Files that are there at the same time are taken in any order.
+            let way = match submission.way {
+                Way::Socket => 0,
+                Way::File => 1,
+                Way::Spool => 2 + index,
+            };
+            let key = (order.from, order.to, lane, way);
             let before = last.entry(key).or_insert((0, ""));
             if *place < before.0 && !is_parallel {
                 let names = (&world.machines[order.from].name, &world.machines[order.to].name);

@@ -38,17 +38,22 @@ points! {
     AFTER_CHUNK "after-chunk" "it has sent one piece of an output of several";
     INPUT_TAKEN "input-taken" "inmsg.txt is put aside, and not read yet";
     INPUT_READ "input-read" "inmsg.txt is read and stored, and not removed yet";
+    SPOOL_TAKEN "spool-taken" "files of messages.d are put aside, and not read yet";
+    SPOOL_READ "spool-read" "files of messages.d are read and stored, and nothing says so";
+    SPOOL_NOTED "spool-noted" "what became of files of messages.d is written, and they are not moved yet";
 }
 
 fn arm(world: &mut World<'_>, point: &'static str, dice: &mut Dice) -> Result<Struck, String> {
     // Where outputs come in and where files of messages are read there is mostly one who does so.
     let index = match point {
-        "in-chunk" | "input-taken" | "input-read" if dice.chance(80) => 0,
+        "in-chunk" | "input-taken" | "input-read" | "spool-taken" | "spool-read" | "spool-noted" if dice.chance(80) => {
+            0
+        }
         "after-chunk" | "before-run" | "after-run" => world.a_ship(dice),
         _ => world.any(dice),
     };
     let passage = match point {
-        "at-start" | "input-taken" | "input-read" => 1,
+        "at-start" | "input-taken" | "input-read" | "spool-taken" | "spool-read" | "spool-noted" => 1,
         "before-append" | "after-append" | "before-rename" | "after-rename" => dice.between(1, PASSAGES_MAX / 6),
         _ => dice.between(1, PASSAGES_MAX),
     };

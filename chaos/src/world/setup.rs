@@ -130,7 +130,11 @@ fn submissions(orders: &[Order], duration: Duration, dice: &mut Dice) -> Vec<Sub
         let at = dice.millis(0, duration.as_millis() as u64 * 9 / 10);
         // What is taken back has to have an id that we know.
         let has_cancel = group.iter().any(|order| orders[*order].cancel_after.is_some());
-        let way = if !has_cancel && dice.chance(35) { Way::File } else { Way::Socket };
+        let way = match dice.throw(100) {
+            0..35 if !has_cancel => Way::File,
+            35..50 if !has_cancel => Way::Spool,
+            _ => Way::Socket,
+        };
         submissions.push(Submission { at, way, from, orders: group });
     }
     submissions.sort_by_key(|submission| submission.at);
