@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::ValueHint;
 use protocol::name::NodeName;
 
 use super::exit::{self, Exit, UsageError};
@@ -18,7 +19,7 @@ use crate::methods;
 #[derive(Debug, clap::Args)]
 pub(super) struct Script {
     /// The nodes on which it is to run, and then the file; - is the standard input
-    #[arg(value_name = "NODE… FILE", required = true, num_args = 1..)]
+    #[arg(value_name = "NODE… FILE", required = true, num_args = 1.., value_hint = ValueHint::AnyPath)]
     nodes_and_file: Vec<String>,
     /// The script's arguments
     #[arg(value_name = "ARGS", last = true)]

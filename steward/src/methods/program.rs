@@ -168,6 +168,7 @@ fn cannot_start(program: &str, error: &io::Error) -> String {
         Some(7) => "; its arguments and environment are too long for this system",
         Some(8) => "; it is neither a program for this machine nor a script that begins with #!",
         Some(11 | 12 | 23 | 24) => "; this machine is at the limit of its processes, memory or open files",
+        Some(26) => "; somebody has it open for writing: put it there under another name and rename it",
         Some(13) => "; it is not executable for the user of the node's process",
         _ => "",
     };

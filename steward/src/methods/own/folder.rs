@@ -18,7 +18,7 @@ use crate::replies;
 /// Methods of a node's own; files beyond are not used.
 const METHODS_MAX: usize = 64;
 
-/// Files of the folder that are looked at; what is beyond is not seen.
+/// Files of the folder that are looked at; what is beyond is not used, and that is told.
 const FILES_MAX: usize = 1024;
 
 /// What the name of a description ends with.
@@ -48,30 +48,30 @@ pub(super) fn signature(dir: &Path) -> Signature {
     };
     let Ok(folder) = fs::symlink_metadata(dir) else { return Signature::default() };
     let mut all = vec![(OsString::new(), of(&folder))];
-    for name in names(dir).unwrap_or_default() {
+    for name in names(dir).unwrap_or_default().0 {
         // What is gone meanwhile has changed the folder.
         all.extend(fs::symlink_metadata(dir.join(&name)).ok().map(|meta| (name, of(&meta))));
     }
     Signature(all)
 }
 
-/// The names in the folder that could be meant, in their order.
-fn names(dir: &Path) -> io::Result<Vec<OsString>> {
+/// The names in the folder that could be meant, in their order, and whether there are more files than are looked at.
+fn names(dir: &Path) -> io::Result<(Vec<OsString>, bool)> {
     let is_meant = |name: &OsString| {
         let name = name.as_encoded_bytes();
         !name.starts_with(b".") && !name.ends_with(b"~")
     };
-    let names = fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name()));
-    let mut names: Vec<OsString> = names.take(FILES_MAX).collect::<io::Result<_>>()?;
+    let mut entries = fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name()));
+    let mut names: Vec<OsString> = entries.by_ref().take(FILES_MAX).collect::<io::Result<_>>()?;
     names.retain(is_meant);
     names.sort();
-    Ok(names)
+    Ok((names, entries.next().is_some()))
 }
 
 /// What there is. Blocks.
 pub(super) fn look(dir: &Path) -> Looked {
     let mut looked = Looked::default();
-    let names = match check_folder(dir).and_then(|()| names(dir).map_err(|error| unreadable(&error))) {
+    let (names, is_cut) = match check_folder(dir).and_then(|()| names(dir).map_err(|error| unreadable(&error))) {
         Ok(names) => names,
         Err(_) if matches!(fs::symlink_metadata(dir), Err(error) if error.kind() == ErrorKind::NotFound) => {
             return looked;
@@ -81,6 +81,12 @@ pub(super) fn look(dir: &Path) -> Looked {
             return looked;
         }
     };
+    if is_cut {
+        let why = format!(
+            "it has more than {FILES_MAX} files, and the others are not looked at; move away what is no method"
+        );
+        looked.bad.insert(WHOLE.to_owned(), why);
+    }
     for name in &names {
         let shown = name.to_string_lossy().into_owned();
         if let Some(described) = shown.strip_suffix(DESCRIPTION) {
@@ -193,7 +199,8 @@ impl Looked {
     /// Says in the log what is other than before.
     pub(super) fn tell(&self, before: &Self) {
         for (name, why) in self.bad.iter().filter(|(name, why)| before.bad.get(*name) != Some(*why)) {
-            tracing::error!(file = %format_args!("{FOLDER}/{name}"), error = why, "a method of the node's own can't be used");
+            let file = if name == WHOLE { WHOLE.to_owned() } else { format!("{FOLDER}/{name}") };
+            tracing::error!(file, error = why, "what lies there is no method of this node");
         }
         if self.good != before.good {
             let methods: Vec<&str> = self.good.keys().map(String::as_str).collect();

@@ -151,6 +151,16 @@ fn a_hello_has_room_for_some_and_counts_the_others() {
     assert!(problem(&own, &format!("69{}", "x".repeat(62))).contains("there are 64 methods before it"));
 }
 
+#[test]
+fn a_folder_full_of_other_things_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "One", 0o755);
+    for number in 0..1024 {
+        fs::write(dir.path().join(FOLDER).join(format!(".{number}")), "").unwrap();
+    }
+    assert!(problem(&OwnMethods::open(dir.path()), "methods.d/").contains("more than 1024 files"));
+}
+
 /// The example in the text for operators is what a program reads.
 #[test]
 fn a_program_reads_what_is_documented() {

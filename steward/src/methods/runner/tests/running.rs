@@ -213,3 +213,33 @@ async fn commands_a_second() {
         println!("{parallel} in parallel: {rate:.0}/s, {each:.2} ms each");
     }
 }
+
+/// Between two looks at the folder, the file itself is what counts.
+#[tokio::test]
+async fn a_method_of_the_nodes_own_is_looked_at_again_before_it_runs() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mut rig = Rig::with(|setup| {
+        let folder = setup.dir.join("methods.d");
+        std::fs::create_dir(&folder).unwrap();
+        for (name, text) in [("Fine", "#!/bin/sh\ncat\nexit 4\n"), ("Open", "#!/bin/sh\n"), ("Gone", "#!/bin/sh\n")] {
+            std::fs::write(folder.join(name), text).unwrap();
+            std::fs::set_permissions(folder.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        setup.own = OwnMethods::open(&setup.dir);
+        std::fs::set_permissions(folder.join("Open"), std::fs::Permissions::from_mode(0o757)).unwrap();
+        std::fs::remove_file(folder.join("Gone")).unwrap();
+    });
+    let mut ended = Vec::new();
+    for method in ["Fine", "Open", "Gone", "Never"] {
+        let ticket = rig.start(method, &["a"]).await;
+        ended.push(rig.end(ticket).await);
+    }
+    assert_eq!((ended[0].state, ended[0].exit_code), (Final::Failed, Some(4)));
+    for (outcome, why) in
+        ended[1..].iter().zip(["others than its owner can write it", "can't be used here now", "any more"])
+    {
+        assert_eq!(outcome.state, Final::Refused);
+        assert!(outcome.reason.as_ref().unwrap().contains(why), "{outcome:?}");
+    }
+}
