@@ -97,6 +97,8 @@ fn rules_name_it_like_any_other_and_nobody_runs_it_without_one() {
     if !rustix::process::geteuid().is_root() {
         return skipped("own_methods::rules_name_it_like_any_other", "only root can run something as somebody else");
     }
+    // As it is made by `steward init` and `steward join`: nobody else comes in.
+    fs::set_permissions(ship1.dir(), Permissions::from_mode(0o700)).unwrap();
     let rules = "otherwise = \"refuse\"\n[[rule]]\nfrom = \"central\"\nmethod = \"Whoami\"\nuser = \"nobody\"\n";
     fs::write(ship1.dir().join("rules.toml"), rules).unwrap();
     eventually("they hold", || ship1.cli(&["rules", "show"]).stdout.contains("nobody").then_some(()));
