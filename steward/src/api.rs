@@ -66,6 +66,7 @@ use crate::processes::Processes;
 use crate::results::{Audience, Contents};
 use crate::security::rules::Rules;
 use crate::supervise::{ControlError, Supervisor};
+use crate::syslog::Desk;
 use crate::view::{MessageView, MethodView, NodeView};
 
 /// The largest request body, in bytes.
@@ -136,6 +137,8 @@ pub(crate) struct Api {
     pub(crate) link: LinkBoard,
     /// What the node accepts.
     pub(crate) rules: Rules,
+    /// What it does with syslog.
+    pub(crate) syslog: Desk,
     /// How its keys are renewed; none without an identity.
     pub(crate) renewal: Option<Renewal>,
     /// Who looks on while messages run.
@@ -207,10 +210,11 @@ impl Api {
 
     /// What the handlers of one server share.
     fn shared(self) -> Shared {
-        let Self { intake, engine, supervisor, link, rules, renewal, audience, contents, dir, info } = self;
+        let Self { intake, engine, supervisor, link, rules, syslog, renewal, audience, contents, dir, info } = self;
         let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
         let processes =
-            Processes::new(engine.clone(), supervisor.clone(), link.clone(), rules.clone(), renewal.clone(), &dir);
+            Processes::new(engine.clone(), supervisor.clone(), link.clone(), rules.clone(), renewal.clone(), &dir)
+                .beside(&syslog);
         Arc::new(Inner {
             intake,
             engine,

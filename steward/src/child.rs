@@ -67,6 +67,17 @@ impl Program {
     /// Starts it, in a process group of its own: a Ctrl-C is for us, and we decide in which order things end.
     pub(crate) fn start(&self) -> anyhow::Result<Child> {
         let output = || if self.take_line.is_some() { Stdio::piped() } else { Stdio::inherit() };
+        self.start_with(output(), output())
+    }
+
+    /// The same with its standard output for whoever reads it; while nobody does, the program waits.
+    pub(crate) fn start_reading(&self) -> anyhow::Result<(Child, ChildStdout)> {
+        let mut child = self.start_with(Stdio::piped(), Stdio::inherit())?;
+        let output = child.stdout.from.take().with_context(|| format!("{} has no output", self.name))?;
+        Ok((child, output.into_inner()))
+    }
+
+    fn start_with(&self, stdout: Stdio, stderr: Stdio) -> anyhow::Result<Child> {
         let mut process = Command::new("/proc/self/exe")
             .arg(VERB)
             .arg(std::process::id().to_string())
@@ -74,8 +85,8 @@ impl Program {
             .args(&self.args)
             .current_dir(&self.dir)
             .stdin(Stdio::null())
-            .stdout(output())
-            .stderr(output())
+            .stdout(stdout)
+            .stderr(stderr)
             .process_group(0)
             .kill_on_drop(true)
             .spawn()

@@ -10,6 +10,7 @@ pub(crate) mod file;
 pub(crate) mod options;
 pub(crate) mod own_file;
 pub(crate) mod sources;
+mod syslog;
 pub(crate) mod units;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use protocol::name::{MethodName, NodeName};
 
 use crate::audit;
 use crate::security::sealing::Policy;
+use crate::syslog::SyslogConfig;
 pub(crate) use broker::BrokerConfig;
 use options as o;
 use sources::{ConfigError, Sources};
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) store: StoreConfig,
     /// Where it can be given messages, and asked for metrics and profiles.
     pub(crate) listen: ListenConfig,
+    /// What it does with syslog.
+    pub(crate) syslog: SyslogConfig,
     /// How it logs.
     pub(crate) log: LogConfig,
 }
@@ -184,11 +188,13 @@ pub(crate) enum LogFormat {
 impl Config {
     /// Takes each option from the first source that has it.
     pub(crate) fn read(sources: &Sources) -> Result<Self, ConfigError> {
+        let central = sources.one(&o::CENTRAL, |text| NodeName::new(text).map_err(|error| error.to_string()))?;
         Ok(Self {
+            syslog: SyslogConfig::read(sources, &central)?,
             node: NodeConfig {
                 name: node_name(sources)?,
                 dir: sources.dir()?,
-                central: sources.one(&o::CENTRAL, |text| NodeName::new(text).map_err(|error| error.to_string()))?,
+                central,
                 is_error_logger: sources.one(&o::CENTRAL_ERROR_LOGGER, boolean)?,
                 hello_interval: sources.one(&o::HELLO_INTERVAL, units::duration_or_none)?,
                 labels: sources.many(&o::LABEL, label)?.into_iter().collect(),

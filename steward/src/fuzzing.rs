@@ -13,6 +13,7 @@ mod enrolment;
 mod input;
 mod rules;
 mod sealed;
+mod syslog;
 mod trust;
 
 /// A place where bytes of strangers are read.
@@ -40,6 +41,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "invitation", run: enrolment::invitation },
     Target { name: "joining", run: enrolment::joining },
     Target { name: "bundle", run: bundle::bundle },
+    Target { name: "syslog", run: syslog::syslog },
 ];
 
 /// The target that the environment names; libFuzzer itself owns the command line.

@@ -44,6 +44,8 @@ mod replies;
 
 mod copies;
 
+mod syslog;
+
 mod view;
 
 mod supervise;

@@ -29,6 +29,7 @@ mod runner;
 mod say_hello;
 mod script;
 mod shell_command;
+mod syslogforwarding;
 mod text_logging;
 
 use std::collections::{BTreeSet, HashSet};
@@ -55,6 +56,7 @@ static TABLE: &[&dyn Entry] = &[
     &Row::<script::Script>::NEW,
     &Row::<text_logging::TextLogging>::NEW,
     &Row::<error_log::ErrorLog>::NEW,
+    &Row::<syslogforwarding::Syslogforwarding>::NEW,
     &Row::<http_get::HttpGet>::NEW,
     &Row::<copy_file::CopyFile>::NEW,
     &Row::<say_hello::SayHello>::NEW,
@@ -73,6 +75,9 @@ pub(crate) const COPY_FILE: &str = <copy_file::CopyFile as Method>::NAME;
 
 /// The method that brings rules; whom it is taken from is up to the node's own.
 pub(crate) const RULES_APPLY: &str = <op_rules_apply::OpRulesApply as Method>::NAME;
+
+/// The method that takes lines of syslog in.
+pub(crate) const SYSLOG: &str = <syslogforwarding::Syslogforwarding as Method>::NAME;
 
 /// The method that has a node renew its keys.
 pub(crate) const KEYS_RENEW: &str = <op_keys_renew::OpKeysRenew as Method>::NAME;

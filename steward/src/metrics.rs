@@ -26,6 +26,7 @@ use crate::config::ListenAddress;
 use crate::engine::EngineHandle;
 use crate::security::rules::RulesView;
 use crate::supervise::Supervisor;
+use crate::syslog::tally::Figures;
 use crate::traffic::{self, Bytes};
 
 /// Methods that have figures of their own; what is beyond is counted as `other`. A peer can't fill the memory with names.
@@ -108,6 +109,8 @@ pub(crate) struct Sample {
     pub(crate) rules: (RulesView, u64),
     /// Lines of the audit log that were written, and that were lost.
     pub(crate) audit: (u64, u64),
+    /// What has become of lines of syslog.
+    pub(crate) syslog: Figures,
     /// What went over the link, by class.
     pub(crate) wire: Vec<(traffic::Class, Bytes)>,
     /// The same for each of the nodes that have figures of their own, and for all others together.

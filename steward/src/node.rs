@@ -12,6 +12,8 @@ mod gate;
 mod hellos;
 mod membership;
 mod outputs;
+mod syslog;
+mod tools;
 mod trouble;
 mod trust;
 

@@ -115,6 +115,15 @@ impl Folder {
     }
 }
 
+/// Opens a folder below another one of the node's directory; makes it where it is missing, durably and for us only.
+pub(crate) fn below(dir: &Path, name: &str) -> io::Result<Folder> {
+    let path = dir.join(name);
+    if make_folder(&path)? {
+        File::open(dir)?.sync_all()?;
+    }
+    Folder::open(&path)
+}
+
 /// Whether an error says that something else stands there.
 pub(crate) fn is_foreign(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Foreign>())

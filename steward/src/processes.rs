@@ -15,6 +15,7 @@ use crate::engine::{EngineError, EngineHandle, Input};
 use crate::enrol::renewal::Renewal;
 use crate::security::rules::{self, Rules, RulesView};
 use crate::supervise::{ControlError, Supervisor, Whence};
+use crate::syslog::Desk;
 use crate::view::{KeysView, ProcessView};
 
 /// What nothing works without. It has a thread of its own, which no supervisor owns.
@@ -31,6 +32,7 @@ pub(crate) struct Processes {
     link: LinkBoard,
     rules: Rules,
     renewal: Option<Renewal>,
+    syslog: Option<Desk>,
     dir: PathBuf,
 }
 
@@ -44,10 +46,15 @@ impl Processes {
         renewal: Option<Renewal>,
         dir: &Path,
     ) -> Self {
-        Self { engine, supervisor, link, rules, renewal, dir: dir.to_owned() }
+        Self { engine, supervisor, link, rules, renewal, syslog: None, dir: dir.to_owned() }
     }
 
-    /// All of them: lanes first, then the link and what is denied on it, the keys and certificates, the rules, the engine, and tasks
+    /// With what the node does with syslog.
+    pub(crate) fn beside(self, syslog: &Desk) -> Self {
+        Self { syslog: Some(syslog.clone()), ..self }
+    }
+
+    /// All of them: lanes first, then the link and what is denied on it, the keys and certificates, the rules, syslog, the engine, and tasks
     /// in the order of their start.
     pub(crate) async fn list(&self) -> Result<Vec<ProcessView>, EngineError> {
         let mut all = self.engine.ask(Input::Lanes).await?;
@@ -58,6 +65,7 @@ impl Processes {
         all.extend(self.renewal.as_ref().map(|renewal| keys(renewal.view())));
         all.extend(certificate(&self.dir, clock::wall()));
         all.push(rules(self.rules.view(), self.rules.refused()));
+        all.extend(self.syslog.as_ref().and_then(Desk::process));
         all.push(engine());
         all.extend(self.supervisor.list());
         Ok(all)

@@ -86,6 +86,7 @@ impl World {
                 NodeName::new("central").unwrap(),
                 Vec::new(),
             ),
+            syslog: crate::syslog::Desk::default(),
             renewal: None,
             audience: Audience::nobody(),
             dir: dir.path().to_owned(),

@@ -6,6 +6,7 @@ mod delivery;
 mod methods;
 mod node;
 mod store;
+mod syslog;
 mod watch;
 
 use clap::{Arg, ArgAction};
@@ -15,6 +16,7 @@ pub(crate) use delivery::*;
 pub(crate) use methods::*;
 pub(crate) use node::*;
 pub(crate) use store::*;
+pub(crate) use syslog::*;
 pub(crate) use watch::*;
 
 /// An option of a node.
@@ -69,8 +71,16 @@ pub(crate) const BROKER_TOKEN_VARIABLE: &str = "STEWARD_BROKER_TOKEN";
 
 /// Every option that a running node has, in the order of the help.
 pub(crate) fn all() -> impl Iterator<Item = &'static Opt> {
-    let groups =
-        [node::OPTIONS, BROKER, &[&INSECURE], delivery::OPTIONS, methods::OPTIONS, store::OPTIONS, watch::OPTIONS];
+    let groups = [
+        node::OPTIONS,
+        BROKER,
+        &[&INSECURE],
+        delivery::OPTIONS,
+        methods::OPTIONS,
+        store::OPTIONS,
+        syslog::OPTIONS,
+        watch::OPTIONS,
+    ];
     groups.into_iter().flatten().copied().chain([&DIR])
 }
 

@@ -117,7 +117,7 @@ macro_rules! targets {
 
 targets!(
     envelope, receipts, control, hello, frame, node, inmsg, document, rules, signature, sealed, token, invitation,
-    joining, bundle
+    joining, bundle, syslog
 );
 
 /// The corpus must reach what lies behind the first checks, else it is worth nothing.

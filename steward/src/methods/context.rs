@@ -34,6 +34,7 @@ use crate::results::{Wanted, Wants};
 use crate::security::rules::{Limits, Rules};
 use crate::store::{Cursor, CursorName, ErrorRow, Note, Reader};
 use crate::supervise::Supervisor;
+use crate::syslog::Desk;
 
 /// What all runs of a node share.
 pub(super) struct Host {
@@ -55,6 +56,7 @@ pub(super) struct Host {
     pub(super) processes: Processes,
     pub(super) renewal: Option<Renewal>,
     pub(super) engine: EngineHandle,
+    pub(super) syslog: Desk,
     pub(super) intake: Intake,
     pub(super) reader: Arc<Reader>,
     pub(super) own: OwnMethods,
@@ -260,6 +262,11 @@ impl<'a> MethodCtx<'a> {
         &self.host.processes
     }
 
+    /// What lines of syslog need here.
+    pub(crate) fn syslog(&self) -> &Desk {
+        &self.host.syslog
+    }
+
     /// Writes errors into the node's table of errors. Returns once they are durable.
     pub(crate) async fn note_errors(&self, rows: Vec<ErrorRow>) -> Result<(), MethodError> {
         let rows = rows.into_iter().map(Note::Error).collect();
@@ -268,7 +275,6 @@ impl<'a> MethodCtx<'a> {
     }
 
     /// What this run has kept last of how far it is, also before the node was started anew.
-    #[expect(dead_code, reason = "its first user follows")]
     pub(crate) async fn cursor(&self) -> Result<Option<String>, MethodError> {
         let Some(name) = self.cursor_name() else { return Ok(None) };
         let reader = Arc::clone(&self.host.reader);
@@ -280,7 +286,6 @@ impl<'a> MethodCtx<'a> {
     /// Accepts messages of this node (all or none; there may be none) and keeps how far the run is, in one transaction.
     /// So what reads from a cursor loses nothing and gives nothing twice, wherever the node is killed. The cursor goes
     /// with the end of the run. An error leaves both as they were: the same can be tried again later.
-    #[expect(dead_code, reason = "its first user follows")]
     pub(crate) async fn keep(&self, inputs: Vec<MessageInput>, cursor: String) -> Result<Vec<MessageId>, MethodError> {
         let Some(name) = self.cursor_name() else {
             return Err(MethodError("a message without ACK has no place where it keeps how far it is".to_owned()));

@@ -39,6 +39,7 @@ use crate::results::Wants;
 use crate::security::rules::{Rules, smaller};
 use crate::store::Reader;
 use crate::supervise::{Spec, Stops, Supervisor};
+use crate::syslog::Desk;
 
 /// How messages ended, in the form that the engine wants.
 pub(super) type Ends = Vec<(Ticket, Outcome)>;
@@ -94,6 +95,8 @@ pub(crate) struct Setup {
     pub(crate) rules: Rules,
     /// How the node's keys are renewed; none without an identity.
     pub(crate) renewal: Option<Renewal>,
+    /// What lines of syslog need here.
+    pub(crate) syslog: Desk,
     /// Where methods give messages of their own.
     pub(crate) intake: Intake,
     /// What the store has of them.
@@ -184,6 +187,7 @@ impl Runner {
             processes: setup.processes,
             renewal: setup.renewal,
             engine: engine.clone(),
+            syslog: setup.syslog,
             intake: setup.intake,
             reader: setup.reader,
             own: setup.own,

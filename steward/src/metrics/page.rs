@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::{Class, Direction, Here, Metrics, Sample, Tally};
+use crate::syslog::tally::{Figures, KINDS};
 use crate::traffic::Bytes;
 
 type Labels = Vec<(&'static str, String)>;
@@ -75,6 +76,7 @@ pub(super) fn write(metrics: &Metrics, tally: &Tally, sample: &Sample, here: &He
     messages(&mut page, tally, sample);
     outside(&mut page, tally, sample);
     inside(&mut page, metrics, sample, here);
+    syslog(&mut page, &sample.syslog);
     let mut out = String::new();
     text::encode(&mut out, &page.0)?;
     Ok(out)
@@ -149,6 +151,34 @@ fn outside(page: &mut Page, tally: &Tally, sample: &Sample) {
         "What arrived and was not believed: unsigned, forged, altered, replayed or revoked",
         refusals,
     );
+}
+
+fn syslog(page: &mut Page, figures: &Figures) {
+    let received =
+        KINDS.iter().zip(figures.received).map(|(kind, lines)| (vec![("source", (*kind).to_owned())], lines));
+    page.counters("syslog_received_lines", "Lines of syslog that came, by where they came", received);
+    page.counter("syslog_cut_lines", "Lines of syslog that were longer than may be and were cut", figures.cut);
+    let dropped = figures.dropped;
+    page.counter(
+        "syslog_dropped_lines",
+        "Lines of syslog that were dropped because there was no room for them",
+        dropped,
+    );
+    page.counter("syslog_forwarded_lines", "Lines of syslog that are in messages", figures.forwarded);
+    let repeated = figures.repeated;
+    page.counter(
+        "syslog_repeated_lines",
+        "Lines of syslog whose message did not end well; they are sent again",
+        repeated,
+    );
+    page.counter("syslog_written_lines", "Lines of syslog of nodes that were written into files here", figures.written);
+    page.counter("syslog_passed_on_lines", "Lines of syslog of nodes that were passed on from here", figures.passed_on);
+    page.gauge(
+        "syslog_spool_lines",
+        "Lines of syslog that wait here until they are where they belong",
+        figures.waiting,
+    );
+    page.gauge("syslog_spool_bytes", "What they take on the disk", figures.bytes);
 }
 
 fn inside(page: &mut Page, metrics: &Metrics, sample: &Sample, here: &Here) {

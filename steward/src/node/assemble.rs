@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -38,7 +37,6 @@ use crate::logging;
 use crate::message_log::MessageLog;
 use crate::methods::live::LiveOutputs;
 use crate::methods::{self, OwnMethods, Runner};
-use crate::metrics::{self, Sample};
 use crate::processes::Processes;
 use crate::replies::Keeper;
 use crate::results::{self, Audience, Contents, Wants};
@@ -46,6 +44,7 @@ use crate::security::rules::Rules;
 use crate::security::trust::Trust;
 use crate::store::{Reader, Retention, Store};
 use crate::supervise::{Rule, Spec, Stops, Supervisor};
+use crate::syslog::Desk;
 use crate::troubles::Troubles;
 
 /// What a running node consists of, as far as its end is concerned.
@@ -105,7 +104,8 @@ pub(super) async fn assemble(
     let (broker, name_check) = Broker::new(broker_config(config, &identity, trust), wiring)?;
     keep_broker(&supervisor, &broker);
     let renewal = super::membership::keep(dir, &supervisor, &broker, clock, &gate.audit);
-    let setup = setup(config, &opened, (&engine, &supervisor), (&broker, &renewal), (&gate, &intake))?;
+    let desk = Desk::open(&config.syslog, dir, &supervisor);
+    let setup = setup(config, &opened, (&engine, &supervisor), (&broker, &renewal), (&gate, &intake, &desk))?;
     let ways = (engine.clone(), broker.clone(), for_results, for_bulk);
     let shown = outputs::keep(dir, &supervisor, ways, &opened.blobs, &setup)?;
     let runner = Runner::spawn(setup, &supervisor, for_runner, engine.clone());
@@ -135,12 +135,11 @@ pub(super) async fn assemble(
     };
     start_engine(dir, loop_, engine_ended.clone())?;
     died::tell(dir);
-    let intake_end = supervisor.token().child_token();
-    let (rules, audit) = (gate.rules, gate.audit);
+    let (rules, audit, intake_end) = (gate.rules, gate.audit, supervisor.token().child_token());
     let parts =
         Parts { engine, engine_ended, broker, renewal, runner, supervisor, troubles, rules, audit, intake_end, lock };
-    open_doors(config, &parts, shown, &intake, clock);
-    doors_for_tools(config, &parts, &stats);
+    open_doors(config, &parts, (shown, &desk), &intake, clock)?;
+    super::tools::open_doors(config, &parts, &stats, desk.tally);
     keep_giving(config, &parts, &stats, intake)?;
     Ok((parts, name_check))
 }
@@ -192,14 +191,14 @@ fn defaults(config: &Config, trust: &Trust, gate: &Gate) -> Defaults {
     }
 }
 
-/// Starts what messages come in by: `inmsg.txt`, `messages.d/` and the socket.
+/// Starts what messages come in by: `inmsg.txt`, `messages.d/`, the socket and syslog.
 fn open_doors(
     config: &Config,
     parts: &Parts,
-    (audience, contents): (Audience, Contents),
+    ((audience, contents), desk): ((Audience, Contents), &Desk),
     intake: &Intake,
     clock: Clock,
-) {
+) -> anyhow::Result<()> {
     let (dir, end) = (config.node.dir.clone(), parts.intake_end.clone());
     let inmsg_intake = intake.clone();
     parts.supervisor.keep(Spec::new("inmsg.txt").within(end), move |end| {
@@ -220,6 +219,7 @@ fn open_doors(
         supervisor: parts.supervisor.clone(),
         link: parts.broker.board().clone(),
         rules: parts.rules.clone(),
+        syslog: desk.clone(),
         renewal: parts.renewal.clone(),
         audience,
         contents,
@@ -233,6 +233,7 @@ fn open_doors(
     let spec = Spec::new("api").stops(Stops::FromAfar("nobody there could start it again"));
     parts.supervisor.keep(spec, move |end| api.clone().run(end));
     super::membership::hand_out_rules(&config.node.dir, &parts.supervisor, intake);
+    super::syslog::keep(config, parts, desk, intake, clock)
 }
 
 /// Runs what brings results to where their messages say.
@@ -242,52 +243,6 @@ fn keep_replies(config: &Config, parts: &Parts, intake: &Intake, stats: &EngineS
     let spec = Spec::new("replies").stops(Stops::Never("results would not come to where they belong"));
     parts.supervisor.keep(spec, move |end| keeper.clone().run(end));
     Ok(())
-}
-
-/// Starts metrics and profiles.
-fn doors_for_tools(config: &Config, parts: &Parts, stats: &Arc<EngineStats>) {
-    if let Some(address) = config.listen.metrics.clone() {
-        let sources = metrics::Sources {
-            engine: parts.engine.clone(),
-            supervisor: parts.supervisor.clone(),
-            dir: config.node.dir.clone(),
-            sample: sample(parts, stats),
-        };
-        let counted = stats.metrics.clone();
-        parts.supervisor.keep("metrics", move |end| counted.clone().serve(address.clone(), sources.clone(), end));
-    }
-    if let Some(address) = config.listen.profiling.clone() {
-        let supervisor = parts.supervisor.clone();
-        let serve = move |end| crate::profiling::serve(address.clone(), supervisor.clone(), end);
-        parts.supervisor.keep("profiling", serve);
-    }
-}
-
-/// How things are, for metrics.
-fn sample(parts: &Parts, stats: &Arc<EngineStats>) -> Arc<dyn Fn() -> Sample + Send + Sync> {
-    let (broker, runner, troubles, stats) =
-        (parts.broker.clone(), parts.runner.clone(), parts.troubles.clone(), stats.clone());
-    let (rules, audit, link) = (parts.rules.clone(), parts.audit.clone(), parts.broker.board().clone());
-    Arc::new(move || {
-        let (queues, told) = (stats.queues(), troubles.counts());
-        Sample {
-            link_state: link.view().state.as_str(),
-            denied_subjects: link.denials().all().len() as u64,
-            outbox_open: queues.outbox,
-            inbox_open: queues.inbox,
-            inbox_stored: stats.waiting(),
-            lanes: stats.lanes(),
-            effects_dropped: stats.effects_dropped.load(Ordering::Relaxed),
-            methods_running: runner.counts().running,
-            errors: (told.told, told.summed),
-            rules: (rules.view(), rules.refused()),
-            audit: audit.counts(),
-            wire: stats.traffic.classes(),
-            wire_nodes: stats.traffic.nodes_shown(),
-            ..Sample::default()
-        }
-        .with_link(broker.is_up(), broker.counters())
-    })
 }
 
 /// Runs the broker's three tasks until the node stops.
@@ -339,7 +294,7 @@ fn low_bits(id: u128) -> u64 {
     u64::try_from(id & u128::from(u64::MAX >> 2)).unwrap_or_default()
 }
 
-fn host() -> String {
+pub(super) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
@@ -403,10 +358,10 @@ fn setup(
     opened: &Opened,
     (engine, supervisor): (&EngineHandle, &Supervisor),
     (broker, renewal): (&Broker, &Option<Renewal>),
-    (gate, intake): (&Gate, &Intake),
+    (gate, intake, desk): (&Gate, &Intake, &Desk),
 ) -> anyhow::Result<methods::Setup> {
     let (board, rules, dir) = (broker.board().clone(), gate.rules.clone(), &config.node.dir);
-    let processes = Processes::new(engine.clone(), supervisor.clone(), board, rules, renewal.clone(), dir);
+    let processes = Processes::new(engine.clone(), supervisor.clone(), board, rules, renewal.clone(), dir).beside(desk);
     Ok(methods::Setup {
         node: config.node.name.clone(),
         dir: config.node.dir.clone(),
@@ -422,6 +377,7 @@ fn setup(
         permit: gate.permit(),
         rules: gate.rules.clone(),
         renewal: renewal.clone(),
+        syslog: desk.clone(),
         intake: intake.clone(),
         reader: Arc::new(Reader::open(dir)?),
         own: gate.own.clone(),

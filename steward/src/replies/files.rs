@@ -43,9 +43,9 @@ impl Target {
         let (Some(directory), Some(name)) = (&spec.directory, &spec.file_name) else {
             return Err(io::Error::other("it says no file"));
         };
-        let mut folder = below(dir, FOLDER)?;
+        let mut folder = own_file::below(dir, FOLDER)?;
         for part in directory.split('/') {
-            folder = below(&folder.path(), part)?;
+            folder = own_file::below(&folder.path(), part)?;
         }
         Ok(Self { folder, name: name.clone() })
     }
@@ -115,14 +115,6 @@ impl Target {
         crash_points::reach(Point::AfterAppend);
         Ok(())
     }
-}
-
-fn below(dir: &Path, name: &str) -> io::Result<Folder> {
-    let path = dir.join(name);
-    if own_file::make_folder(&path)? {
-        File::open(dir)?.sync_all()?;
-    }
-    Folder::open(&path)
 }
 
 /// Copies everything, as long as the disk has room for it.

@@ -21,7 +21,6 @@ pub(crate) enum CursorName {
     /// The run of this message of the inbox; it goes with its end.
     Run(Ticket),
     /// A task of the node.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its first user follows"))]
     Task(&'static str),
 }
 

@@ -15,6 +15,11 @@ pub(crate) struct Spec {
 impl Spec {
     /// A task that anybody may stop who may give commands to the node.
     pub(crate) fn new(name: &'static str) -> Self {
+        Self::named(name.to_owned())
+    }
+
+    /// The same for one of several of a kind.
+    pub(crate) fn named(name: String) -> Self {
         Self { name: name.into(), stops: Stops::Freely, within: None }
     }
 

@@ -43,6 +43,7 @@ mod seed;
 mod storm;
 mod supervision;
 mod supply;
+mod syslog;
 mod tidy;
 mod traffic;
 

@@ -64,6 +64,7 @@ impl Rig {
             permit: Arc::new(|_, _| Ok(crate::security::rules::Grant::default())),
             rules,
             renewal: None,
+            syslog: crate::syslog::Desk::default(),
             intake: Intake::new(engine.clone(), Defaults::new(NodeName::new("ship1").unwrap())),
             reader: Arc::new(store(dir.path())),
             own: OwnMethods::open(dir.path()),
