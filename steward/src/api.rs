@@ -11,6 +11,8 @@
 //! | `POST /v1/messages/{id}/cancel` | the message, taken back |
 //! | `POST /v1/copies?to&path&name&mode&modified&seal` with the content of a file | `{"id": "…"}` of the message that brings it to its place on that node, once both are durable |
 //! | `POST /v1/copies/{id}/placed` | nothing; what the copy has brought is in its place, and what lies here of it goes |
+//! | `GET /v1/messages/{id}/results?limit` | what the runs of an order with a schedule have brought: the newest, the oldest of them first |
+//! | `GET /v1/schedules?node` | orders with a schedule that were given here and stand |
 //! | `GET /v1/nodes` | what is known of other nodes |
 //! | `GET /v1/ps` | lanes and tasks |
 //! | `POST /v1/ps/stop`, `…/start` with `{"name": "…"}` | the task, once it has stopped or runs; 409 for what must not be stopped |
@@ -38,6 +40,7 @@ mod messages;
 mod port;
 pub(crate) mod processes;
 pub(crate) mod rules;
+mod schedules;
 pub(crate) mod serve;
 pub(crate) mod socket;
 
@@ -242,6 +245,8 @@ impl Api {
             .route("/v1/ps/start", post(processes::start))
             .route("/v1/errors", get(errors::list))
             .route("/v1/methods", get(methods))
+            .route("/v1/schedules", get(schedules::list))
+            .route("/v1/messages/{id}/results", get(schedules::results))
             .route("/v1/rules", get(rules::view))
             .route("/v1/rules/try", post(rules::try_out))
             .route("/v1/keys", get(keys::view))

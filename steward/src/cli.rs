@@ -35,6 +35,7 @@ mod revoke;
 mod rotate;
 mod rules;
 mod run;
+mod schedules;
 mod script;
 mod send;
 mod show;
@@ -73,6 +74,7 @@ const VERBS: &[Entry] = &[
     entry::<logs::Logs>(),
     entry::<cp::Cp>(),
     entry::<cancel::Cancel>(),
+    entry::<schedules::Schedules>(),
     entry::<verify::Verify>(),
     entry::<export::Export>(),
     entry::<nodes::Nodes>(),

@@ -407,12 +407,12 @@ impl Engine {
                 }
             }
             self.stats.committed(self.store.commits(), &lasting.writes, self.clock.elapsed().saturating_sub(started));
-            if self.store.take_due() {
-                self.stats.replies_due.notify_one();
-            }
         }
         // In a transaction of their own: no message depends on them.
         let noted = self.store.note(notes).map_err(|error| EngineError::Store(error.to_string().into()));
+        if self.store.take_due() {
+            self.stats.replies_due.notify_one();
+        }
         self.perform(effects);
         for answer in answers {
             match answer {

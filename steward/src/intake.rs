@@ -1,4 +1,4 @@
-//! The one way in: whatever brings messages (`inmsg.txt`, `messages.d/`, the socket, the node itself) ends in [`Intake::submit`] or
+//! The one way in: whatever brings messages (`inmsg.txt`, `messages.d/`, `startup/`, the socket, the node itself) ends in [`Intake::submit`] or
 //! [`Intake::submit_checked`], which returns once the messages are durable.
 //!
 //! It never sends: what is accepted waits in the outbox for the engine.
@@ -11,6 +11,7 @@ pub(crate) mod input;
 mod rejected;
 pub(crate) mod split;
 pub(crate) mod spool;
+pub(crate) mod startup;
 mod taken;
 
 use std::sync::Arc;

@@ -16,17 +16,21 @@ mod error_log;
 mod http_get;
 pub(crate) mod job_guard;
 pub(crate) mod live;
+mod once;
 mod op_keys_renew;
 mod op_process_list;
 mod op_process_start;
 mod op_process_stop;
 mod op_rules_apply;
+mod op_schedule;
 mod own;
 mod process;
 mod program;
 mod ready;
 mod runner;
 mod say_hello;
+pub(crate) mod schedule;
+mod schedule_result;
 mod script;
 mod shell_command;
 mod syslogforwarding;
@@ -41,6 +45,7 @@ use std::sync::Arc;
 use protocol::event::Ticket;
 use protocol::message::{Kind, MessageId};
 use protocol::outcome::Final;
+use protocol::step::Run;
 
 pub(crate) use context::MethodCtx;
 pub(crate) use job_guard::Guard;
@@ -48,7 +53,8 @@ pub(crate) use own::{OwnMethods, Told};
 pub(crate) use ready::Permit;
 pub(crate) use runner::{Runner, Setup};
 
-use context::{Batch, Host};
+use context::{Batch, Host, StopSwitch};
+use once::Ran;
 
 /// Every method, one line each.
 static TABLE: &[&dyn Entry] = &[
@@ -65,6 +71,9 @@ static TABLE: &[&dyn Entry] = &[
     &Row::<op_process_start::OpProcessStart>::NEW,
     &Row::<op_rules_apply::OpRulesApply>::NEW,
     &Row::<op_keys_renew::OpKeysRenew>::NEW,
+    &Row::<schedule::Schedule>::NEW,
+    &Row::<schedule_result::ScheduleResult>::NEW,
+    &Row::<op_schedule::OpSchedule>::NEW,
 ];
 
 /// The method that runs a script which its message brings.
@@ -72,6 +81,12 @@ pub(crate) const SCRIPT: &str = <script::Script as Method>::NAME;
 
 /// The method that copies files; the command line and the API send it.
 pub(crate) const COPY_FILE: &str = <copy_file::CopyFile as Method>::NAME;
+
+/// The method of an order with a schedule.
+pub(crate) const SCHEDULE: &str = <schedule::Schedule as Method>::NAME;
+
+/// The method that pauses orders on their node.
+pub(crate) const OP_SCHEDULE: &str = <op_schedule::OpSchedule as Method>::NAME;
 
 /// The method that brings rules; whom it is taken from is up to the node's own.
 pub(crate) const RULES_APPLY: &str = <op_rules_apply::OpRulesApply as Method>::NAME;
@@ -159,6 +174,13 @@ trait Entry: Send + Sync {
     fn standing(&self) -> bool;
     fn check(&self, kind: Kind, data: &[String]) -> Result<(), String>;
     fn run<'a>(&self, host: &'a Arc<Host>, batch: Batch) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    fn once<'a>(
+        &self,
+        host: &'a Arc<Host>,
+        run: Run,
+        stop: &'a StopSwitch,
+        output_max: u64,
+    ) -> Pin<Box<dyn Future<Output = Ran> + Send + 'a>>;
 }
 
 struct Row<M>(std::marker::PhantomData<M>);
@@ -195,6 +217,16 @@ impl<M: Method> Entry for Row<M> {
     fn run<'a>(&self, host: &'a Arc<Host>, batch: Batch) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(runner::running::execute::<M>(host, batch))
     }
+
+    fn once<'a>(
+        &self,
+        host: &'a Arc<Host>,
+        run: Run,
+        stop: &'a StopSwitch,
+        output_max: u64,
+    ) -> Pin<Box<dyn Future<Output = Ran> + Send + 'a>> {
+        Box::pin(once::once::<M>(host, run, stop, output_max))
+    }
 }
 
 /// A method's data, understood as what the message is.
@@ -209,6 +241,19 @@ fn entry(method: &str) -> Option<&'static dyn Entry> {
 /// Whether a message goes on until it is cancelled; see [`Method::STANDING`].
 pub(crate) fn stands(kind: Kind, method: &str) -> bool {
     kind.is_command() && entry(method).is_some_and(Entry::standing)
+}
+
+/// Whether a method may run by a schedule, or why not.
+fn may_be_scheduled(method: &str) -> Result<(), String> {
+    match entry(method) {
+        Some(entry) if entry.standing() => {
+            Err(format!("{method} goes on until it is cancelled, so it can't run by a schedule"))
+        }
+        _ if method == COPY_FILE => {
+            Err(format!("{method} can't run by a schedule: what it copies goes along with its message"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The names of steward's own methods, in the order of the table.
@@ -248,7 +293,7 @@ pub(crate) fn recover(dir: &Path, running: &[(Ticket, MessageId)]) -> usize {
     if running.is_empty() {
         return 0;
     }
-    let ids: BTreeSet<MessageId> = running.iter().map(|(_, id)| *id).collect();
+    let ids: BTreeSet<MessageId> = running.iter().flat_map(|(_, id)| schedule::ids_of_runs(*id)).collect();
     process::end(&HashSet::new(), &process::Marked { ids, by: None }, process::GRACE)
 }
 

@@ -25,6 +25,7 @@ mod progress;
 mod prune;
 pub(crate) mod reader;
 mod replies;
+mod schedules;
 mod schema;
 pub(crate) mod show;
 mod starts;
@@ -53,10 +54,12 @@ pub(crate) use self::identities::IdentityRow;
 pub(crate) use self::outbox::{Due, Found};
 pub(crate) use self::prune::{Pruned, Retention};
 pub(crate) use self::reader::Reader;
-pub(crate) use self::replies::{Due as DueReply, Mark, Progress as ReplyProgress, Step as ReplyStep};
+pub(crate) use self::replies::{Due as DueReply, Mark, Of as ReplyOf, Progress as ReplyProgress, Step as ReplyStep};
+pub(crate) use self::schedules::{OrderRow, ResultRow};
 pub(crate) use self::show::Place;
 
 use crate::crash_points::{self, Point, reach};
+use crate::methods::SCHEDULE;
 
 use self::batch::Batch;
 use self::meta::Meta;
@@ -72,6 +75,8 @@ pub(crate) enum Note {
     Error(ErrorRow),
     /// How far it is with what is to be done with a result.
     Reply(ReplyStep),
+    /// What a node has told of an order with a schedule.
+    Result(Box<ResultRow>),
 }
 
 /// The connection that writes. Used by the engine's thread only.
@@ -239,15 +244,20 @@ impl Store {
 
     /// Makes durable what no message depends on, in transactions of its own. Noting something twice changes nothing.
     pub(crate) fn note(&mut self, notes: Vec<Note>) -> Result<(), CommitError> {
-        let (mut errors, mut steps) = (Vec::new(), Vec::new());
+        let (mut errors, mut steps, mut results) = (Vec::new(), Vec::new(), Vec::new());
         for note in notes {
             match note {
                 Note::Error(row) => errors.push(row),
                 Note::Reply(step) => steps.push(step),
+                Note::Result(row) => results.push(*row),
             }
         }
         if !steps.is_empty() {
             replies::step(&mut self.connection, &steps).map_err(|error| self.explain(error))?;
+        }
+        if !results.is_empty() {
+            let due = schedules::add(&mut self.connection, &results).map_err(|error| self.explain(error))?;
+            self.replies.due |= due;
         }
         if !errors.is_empty() {
             errors::add(&mut self.connection, &errors).map_err(|error| self.explain(error))?;
@@ -367,8 +377,9 @@ fn write_outbox(
                 let sender = names.id(connection, message.from.as_str())?;
                 outbox::insert(&mut insert, message, *seq, lane, sender)?;
                 if let Some(spec) = &message.options.reply {
-                    replies::add(connection, connection.last_insert_rowid(), spec)?;
-                    replies.any = true;
+                    let is_order = message.method.as_str() == SCHEDULE;
+                    replies::add(connection, connection.last_insert_rowid(), spec, is_order)?;
+                    replies.any |= !is_order;
                 }
             }
             Write::End { id, attempts, history, outcome } => {

@@ -260,3 +260,82 @@ pub(crate) struct ErrorView {
     /// The message that brought it.
     pub(crate) id: String,
 }
+
+/// An order with a schedule that this node has given, as `schedules` prints it. Times are RFC 3339 in UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScheduleView {
+    /// The message that is the order.
+    pub(crate) id: String,
+    /// The node that runs it.
+    pub(crate) node: String,
+    /// The state of the message: `running` once its node has taken the order up.
+    pub(crate) state: String,
+    /// When it runs.
+    pub(crate) schedule: String,
+    /// What it runs.
+    pub(crate) method: String,
+    /// With this data.
+    pub(crate) data: Vec<String>,
+    /// When it was given.
+    pub(crate) created_at: String,
+    /// When its node has last told of it; absent before the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) told_at: Option<String>,
+    /// When it is due next, as its node has told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next_at: Option<String>,
+    /// Runs that have begun.
+    pub(crate) runs: u64,
+    /// Runs that were left out.
+    pub(crate) missed: u64,
+    /// Whether it is paused.
+    pub(crate) paused: bool,
+    /// How the last run ended of which there is a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_state: Option<String>,
+    /// When it did, by its node's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_at: Option<String>,
+}
+
+/// How a run of such an order ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ScheduleResultView {
+    /// Its number, from 1.
+    pub(crate) run: u64,
+    /// When it was due, by its node's clock.
+    pub(crate) due_at: String,
+    /// When it began.
+    pub(crate) started_at: String,
+    /// When it ended.
+    pub(crate) finished_at: String,
+    /// When its result came in here.
+    pub(crate) received_at: String,
+    /// Its final state.
+    pub(crate) state: String,
+    /// Why, where the state does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// The exit code of a command that ended by itself.
+    pub(crate) exit_code: Option<i32>,
+    /// The signal that ended a command.
+    pub(crate) signal: Option<i32>,
+    /// Whether it wrote more than is kept of a run.
+    pub(crate) truncated: bool,
+    /// The beginning of its standard output as text.
+    pub(crate) stdout: String,
+    /// The beginning of its standard error as text.
+    pub(crate) stderr: String,
+    /// Bytes of standard output and standard error that were kept.
+    pub(crate) stdout_bytes: u64,
+    /// See `stdout_bytes`.
+    pub(crate) stderr_bytes: u64,
+    /// How far it is with what becomes of it here: `due`, `done`, or `given-up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reply: Option<String>,
+    /// Why that is not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reply_note: Option<String>,
+}

@@ -28,6 +28,9 @@ pub(crate) enum By {
     /// Somebody who may put a file into `messages.d/`.
     #[serde(rename = "messages.d")]
     Spool,
+    /// Somebody who may put a file into `startup/`, at each start.
+    #[serde(rename = "startup")]
+    Startup,
     /// A verb of the command line that works on the fleet's folder itself.
     Command {
         /// The user.
@@ -52,6 +55,7 @@ impl fmt::Display for By {
             Self::Port { from } => write!(f, "from {from} at the port"),
             Self::InputFile => write!(f, "from inmsg.txt"),
             Self::Spool => write!(f, "from messages.d"),
+            Self::Startup => write!(f, "from startup"),
             Self::Command { uid, pid } => write!(f, "by user {uid}, process {pid}"),
         }
     }

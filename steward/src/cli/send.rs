@@ -5,6 +5,7 @@
 mod follow;
 pub(super) mod options;
 mod progress;
+mod repeat;
 pub(super) mod results;
 mod written;
 
@@ -65,7 +66,7 @@ pub(super) struct Send {
     to: Vec<NodeName>,
     /// Send the messages in this file: JSON, or YAML by its name (.yaml, .yml); - is the standard input
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["nodes", "to", "argv", "event", "no_ack", "method", "timeout",
-        "retries", "method_timeout", "deadline", "parallel", "rerun", "seal"])]
+        "retries", "method_timeout", "deadline", "parallel", "rerun", "seal", "every", "cron", "missed", "overlap", "jitter"])]
     file: Option<PathBuf>,
     /// The command and its arguments, or the data of another method
     #[arg(value_name = "ARGV", last = true)]

@@ -7,6 +7,7 @@ use super::exit::Exit;
 use super::output::{self, Output};
 use super::source::Source;
 use super::{Context, Verb, messages, wait_for, when};
+use crate::methods::{self, schedule};
 use crate::view::MessageView;
 
 /// How much of each output is shown; all of it is printed by `--stdout` and `--stderr`.
@@ -73,6 +74,10 @@ fn print(view: &MessageView, output: &mut Output) -> std::io::Result<()> {
     output.line(&format!("{} {state}{}", label(output, "state"), output::plain(&result(view))))?;
     if view.sealed {
         field(output, "sealed", "yes: only the two nodes can read data and output on their way")?;
+    }
+    if view.method == methods::SCHEDULE {
+        let results = format!("{}; its results: steward schedules results {}", schedule::words(&view.data), view.id);
+        field(output, "schedule", &results)?;
     }
     if let Some(reason) = &view.reason {
         field(output, "reason", reason)?;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use protocol::message::MessageId;
+use protocol::name::NodeName;
 use protocol::outcome::Stream;
 use protocol::time::Wall;
 
@@ -16,7 +17,7 @@ use crate::clock::rfc3339;
 use crate::engine::Filter;
 use crate::own_file;
 use crate::store::{ErrorFilter, Place, Reader};
-use crate::view::{ErrorView, MessageView, NodeView};
+use crate::view::{ErrorView, MessageView, NodeView, ScheduleResultView, ScheduleView};
 
 /// Messages among which an abbreviated id is looked for, newest first.
 const RECENT_MESSAGES_MAX: usize = 10_000;
@@ -80,6 +81,25 @@ impl Source {
                 Ok(client.get(&format!("/v1/errors?limit={}{node}{since}", filter.limit)).await?)
             }
             Self::Store(reader) => Ok(reader.errors(filter)?),
+        }
+    }
+
+    /// Orders with a schedule that stand: those given to one node, or all.
+    pub(super) async fn schedules(&self, node: Option<&NodeName>) -> anyhow::Result<Vec<ScheduleView>> {
+        match self {
+            Self::Node(client) => {
+                let node = node.map_or_else(String::new, |node| format!("?node={node}"));
+                Ok(client.get(&format!("/v1/schedules{node}")).await?)
+            }
+            Self::Store(reader) => Ok(reader.schedules(node.map(NodeName::as_str))?),
+        }
+    }
+
+    /// The newest results of an order, the oldest of them first.
+    pub(super) async fn schedule_results(&self, id: &str, limit: usize) -> anyhow::Result<Vec<ScheduleResultView>> {
+        match self {
+            Self::Node(client) => Ok(client.get(&format!("/v1/messages/{id}/results?limit={limit}")).await?),
+            Self::Store(reader) => Ok(reader.schedule_results(id.parse()?, limit)?),
         }
     }
 

@@ -52,6 +52,16 @@ pub(crate) fn following(id: MessageId) -> MessageId {
     MessageId(id.0 & !RANDOM | u128::from_be_bytes(half) & RANDOM)
 }
 
+/// The id that stands for a run of an order, always the same.
+pub(crate) fn of_run(order: MessageId, run: u64) -> MessageId {
+    let mut key = order.0.to_be_bytes().to_vec();
+    key.extend_from_slice(&run.to_be_bytes());
+    let hash = blake3::derive_key("steward 2026-11 a run of an order", &key);
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash[..16]);
+    MessageId(order.0 & !LOW | u128::from_be_bytes(half) & LOW)
+}
+
 /// What all ids of one file have in common. Stands in the file's name while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileId(MessageId);

@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Defaults;
 use crate::clock;
-use crate::methods;
+use crate::methods::schedule::spec::{Spec, Written};
+use crate::methods::{self, schedule};
 use crate::replies::spec::Given;
 
 /// The longest `data`, in bytes of its JSON: what a receiver takes.
@@ -84,6 +85,9 @@ pub(crate) struct MessageInput {
     /// The file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) file_name: Option<String>,
+    /// When it runs, again and again, on its node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) schedule: Option<Written>,
 }
 
 /// A point in time, or a distance from now.
@@ -96,7 +100,7 @@ pub(crate) enum Deadline {
     At(String),
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "toNode",
     "toNodes",
     "data",
@@ -112,6 +116,7 @@ const KEYS: [&str; 15] = [
     "replyMethod",
     "directory",
     "fileName",
+    "schedule",
 ];
 
 impl<'de> Deserialize<'de> for MessageInput {
@@ -155,6 +160,7 @@ impl<'de> Visitor<'de> for InputVisitor {
                 "replyMethod" => input.reply_method = value(&mut map, &key)?,
                 "directory" => input.directory = value(&mut map, &key)?,
                 "fileName" => input.file_name = value(&mut map, &key)?,
+                "schedule" => input.schedule = value(&mut map, &key)?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -215,11 +221,7 @@ fn distance(a: &str, b: &str) -> usize {
 impl MessageInput {
     /// The messages that this asks for, in the order in which their nodes are named, or why there can be none and what to do
     /// about it. `id` gives the id of the message that has so many before it.
-    pub(crate) fn check(
-        self,
-        defaults: &Defaults,
-        mut id: impl FnMut(usize) -> MessageId,
-    ) -> Result<Vec<Message>, String> {
+    pub(crate) fn check(self, defaults: &Defaults, id: impl FnMut(usize) -> MessageId) -> Result<Vec<Message>, String> {
         let nodes = self.nodes()?;
         let method = MethodName::new(&self.method).map_err(|error| format!("\"method\": {error}"))?;
         let kind = Kind::parse(&self.command_or_event).ok_or_else(|| {
@@ -232,6 +234,40 @@ impl MessageInput {
         }
         let replies: Vec<Option<Body>> =
             nodes.iter().map(|to| self.reply(kind, to, &method, defaults)).collect::<Result<_, _>>()?;
+        if self.schedule.is_some() {
+            return self.ordered(kind, defaults)?.build(nodes, kind, replies, defaults, id);
+        }
+        self.build(nodes, kind, replies, defaults, id)
+    }
+
+    /// The same as an order: the method that runs another one by a schedule.
+    fn ordered(self, kind: Kind, defaults: &Defaults) -> Result<Self, String> {
+        let Some(Written(spec)) = self.schedule else { return Ok(self) };
+        if kind != Kind::CommandAck {
+            return Err("\"schedule\": its results have to come back, so only a CommandACK can have one".to_owned());
+        }
+        let timeout = method_timeout(self.method_timeout, defaults.method_timeout)?;
+        let spec = Spec {
+            method_timeout: timeout.map(|timeout| timeout.as_secs_f64()).or(spec.method_timeout),
+            rerun: self.rerun.unwrap_or(spec.rerun),
+            ..spec
+        };
+        let data = schedule::wrap(&spec, &self.method, self.data).map_err(|why| format!("\"schedule\": {why}"))?;
+        let method = methods::SCHEDULE.to_owned();
+        Ok(Self { method, data, method_timeout: None, rerun: None, parallel: None, schedule: None, ..self })
+    }
+
+    /// The messages, as it is known who is to have them and what becomes of their results.
+    fn build(
+        self,
+        nodes: Vec<NodeName>,
+        kind: Kind,
+        replies: Vec<Option<Body>>,
+        defaults: &Defaults,
+        mut id: impl FnMut(usize) -> MessageId,
+    ) -> Result<Vec<Message>, String> {
+        let method = MethodName::new(&self.method).map_err(|error| format!("\"method\": {error}"))?;
+        let seal = self.seal.unwrap_or(false);
         let created = clock::wall();
         let stands = methods::stands(kind, method.as_str());
         let limit = if stands { None } else { defaults.method_timeout };

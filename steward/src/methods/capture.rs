@@ -38,6 +38,8 @@ pub(super) struct Captured {
     pub(super) stderr: Output,
     /// Why less was kept than there was room for, in words.
     pub(super) trouble: Option<Arc<str>>,
+    /// The bytes themselves, where they are kept in memory.
+    pub(super) written: [Vec<u8>; 2],
 }
 
 /// Where the output of one run goes, and how much of it.
@@ -47,11 +49,17 @@ pub(super) struct Place {
     /// None where nobody wants it; then it is read and dropped.
     ticket: Option<Ticket>,
     left: AtomicU64,
+    in_memory: bool,
 }
 
 impl Place {
     pub(super) fn new(blobs: &Blobs, ticket: Option<Ticket>, max_output: u64) -> Self {
-        Self { blobs: blobs.clone(), ticket, left: AtomicU64::new(max_output) }
+        Self { blobs: blobs.clone(), ticket, left: AtomicU64::new(max_output), in_memory: false }
+    }
+
+    /// One that keeps all of it in memory, so many bytes.
+    pub(super) fn in_memory(blobs: &Blobs, max_output: u64) -> Self {
+        Self { in_memory: true, ..Self::new(blobs, None, max_output) }
     }
 
     /// Takes up to `wanted` bytes of what may still be kept.
@@ -68,8 +76,9 @@ impl Place {
         let kept = self.take(text.len());
         sink.memory.extend_from_slice(text.as_bytes().get(..kept).unwrap_or_default());
         sink.truncated = kept < text.len();
+        let written = [sink.take_memory(), Vec::new()];
         let (stdout, trouble) = sink.finish(&mut INLINE_BYTES_MAX.clone()).await;
-        Captured { stdout, trouble: trouble.map(Arc::from), ..Captured::default() }
+        Captured { stdout, trouble: trouble.map(Arc::from), written, ..Captured::default() }
     }
 
     /// Reads both streams until they end, or until `finish` and nothing is left in the pipes.
@@ -86,16 +95,17 @@ impl Place {
             None => ([None, None], None),
         };
         let ([out_view, err_view], both) = (views, Both::default());
-        let (stdout, stderr) = tokio::join!(
+        let (mut stdout, mut stderr) = tokio::join!(
             self.read(Stream::Stdout, stdout, finish, out_view, &both),
             self.read(Stream::Stderr, stderr, finish, err_view, &both)
         );
         // From here on the end of the message is what tells of it.
         drop(place);
+        let written = [stdout.take_memory(), stderr.take_memory()];
         let mut inline_left = INLINE_BYTES_MAX;
         let (stdout, trouble) = stdout.finish(&mut inline_left).await;
         let (stderr, other) = stderr.finish(&mut inline_left).await;
-        Captured { stdout, stderr, trouble: trouble.or(other).map(Arc::from) }
+        Captured { stdout, stderr, trouble: trouble.or(other).map(Arc::from), written }
     }
 
     async fn read(
@@ -211,6 +221,7 @@ struct Sink {
     blobs: Blobs,
     ticket: Option<Ticket>,
     stream: Stream,
+    in_memory: bool,
     memory: Vec<u8>,
     /// What no longer fits into memory.
     file: Option<Box<Writing>>,
@@ -220,8 +231,8 @@ struct Sink {
 
 impl Sink {
     fn new(place: &Place, stream: Stream) -> Self {
-        let (blobs, ticket) = (place.blobs.clone(), place.ticket);
-        Self { blobs, ticket, stream, memory: Vec::new(), file: None, truncated: false, trouble: None }
+        let (blobs, ticket, in_memory) = (place.blobs.clone(), place.ticket, place.in_memory);
+        Self { blobs, ticket, stream, in_memory, memory: Vec::new(), file: None, truncated: false, trouble: None }
     }
 
     /// Bytes that are kept.
@@ -248,11 +259,14 @@ impl Sink {
     }
 
     fn is_open(&self) -> bool {
-        self.ticket.is_some() && self.trouble.is_none()
+        (self.ticket.is_some() || self.in_memory) && self.trouble.is_none()
     }
 
     /// How much may be collected before it has to go to the file.
     fn room(&self) -> usize {
+        if self.in_memory {
+            return usize::MAX;
+        }
         if self.file.is_some() { WRITE_BYTES } else { INLINE_BYTES_MAX + 1 }
     }
 
@@ -285,6 +299,11 @@ impl Sink {
             }
             Err(error) => self.broken(format!("the output was lost: {error}")),
         }
+    }
+
+    /// What was kept in memory, where it stays there; nothing of it is to be told then but how long it is.
+    fn take_memory(&mut self) -> Vec<u8> {
+        if self.in_memory { std::mem::take(&mut self.memory) } else { Vec::new() }
     }
 
     /// What is to be told of the stream. It is in place and on the disk then.

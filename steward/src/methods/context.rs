@@ -22,6 +22,7 @@ use super::capture::{Captured, Place};
 use super::live::{Live, LiveOutputs};
 use super::ready::Permit;
 use super::runner::Ends;
+use super::schedule::Board;
 use super::{Ending, Guard, MethodError, OwnMethods};
 use crate::audit::Audit;
 use crate::blobs::Blobs;
@@ -32,7 +33,7 @@ use crate::intake::{Intake, MessageInput};
 use crate::processes::Processes;
 use crate::results::{Wanted, Wants};
 use crate::security::rules::{Limits, Rules};
-use crate::store::{Cursor, CursorName, ErrorRow, Note, Reader};
+use crate::store::{Cursor, CursorName, ErrorRow, Note, OrderRow, Reader, ResultRow};
 use crate::supervise::Supervisor;
 use crate::syslog::Desk;
 
@@ -57,6 +58,7 @@ pub(super) struct Host {
     pub(super) renewal: Option<Renewal>,
     pub(super) engine: EngineHandle,
     pub(super) syslog: Desk,
+    pub(super) orders: Board,
     pub(super) intake: Intake,
     pub(super) reader: Arc<Reader>,
     pub(super) own: OwnMethods,
@@ -137,20 +139,47 @@ impl StopSwitch {
 /// What a method may use.
 #[derive(Debug)]
 pub(crate) struct MethodCtx<'a> {
-    host: &'a Host,
+    host: &'a Arc<Host>,
     runs: &'a [Run],
     stop: &'a StopSwitch,
     recorded: bool,
     limits: Limits,
     pub(super) output: Captured,
+    in_memory: Option<u64>,
     pub(super) started: Wall,
     pub(super) reported: bool,
 }
 
 impl<'a> MethodCtx<'a> {
-    pub(super) fn new(host: &'a Host, runs: &'a [Run], stop: &'a StopSwitch, recorded: bool, limits: Limits) -> Self {
+    pub(super) fn new(
+        host: &'a Arc<Host>,
+        runs: &'a [Run],
+        stop: &'a StopSwitch,
+        recorded: bool,
+        limits: Limits,
+    ) -> Self {
         let output = Captured::default();
-        Self { host, runs, stop, recorded, limits, output, started: clock::wall(), reported: false }
+        Self { host, runs, stop, recorded, limits, output, in_memory: None, started: clock::wall(), reported: false }
+    }
+
+    /// The same with the output kept in memory, so many bytes of it, for whoever has asked for the run.
+    pub(super) fn in_memory(self, bytes_max: u64) -> Self {
+        Self { in_memory: Some(bytes_max), ..self }
+    }
+
+    /// What all runs share, for a run that has others run.
+    pub(super) fn host(&self) -> &'a Arc<Host> {
+        self.host
+    }
+
+    /// The orders with a schedule that stand here.
+    pub(crate) fn orders(&self) -> &Board {
+        &self.host.orders
+    }
+
+    /// What catches those that panic.
+    pub(super) fn supervisor(&self) -> &Supervisor {
+        &self.host.supervisor
     }
 
     /// The messages of this run, in order; one, unless the method takes batches.
@@ -207,12 +236,16 @@ impl<'a> MethodCtx<'a> {
 
     /// Where the output of this run goes.
     pub(super) fn place(&self) -> Place {
+        if self.in_memory.is_some() {
+            return Place::in_memory(&self.host.blobs, self.max_output());
+        }
         Place::new(&self.host.blobs, self.ticket(), self.max_output())
     }
 
     /// Bytes of output that are kept of this run, both streams together.
     pub(crate) fn max_output(&self) -> u64 {
-        self.limits.max_output.unwrap_or(u64::MAX).min(self.host.max_output)
+        let limits = [self.limits.max_output, self.in_memory];
+        limits.into_iter().flatten().fold(self.host.max_output, u64::min)
     }
 
     /// Within which limits a rule has let this run in.
@@ -271,6 +304,20 @@ impl<'a> MethodCtx<'a> {
     pub(crate) async fn note_errors(&self, rows: Vec<ErrorRow>) -> Result<(), MethodError> {
         let rows = rows.into_iter().map(Note::Error).collect();
         let noted = self.host.engine.ask(|reply| Input::Note(rows, reply)).await;
+        noted.map_err(|error| MethodError(error.to_string()))
+    }
+
+    /// The row of an order with a schedule that this node has given to that one; none if there is no such order.
+    pub(crate) async fn order_given(&self, order: MessageId, to: &NodeName) -> Result<Option<OrderRow>, MethodError> {
+        let (reader, to) = (Arc::clone(&self.host.reader), to.clone());
+        let found = tokio::task::spawn_blocking(move || reader.order(order, &to)).await;
+        let found = found.map_err(|error| MethodError(error.to_string()))?;
+        found.map_err(|error| MethodError(format!("it can't be read which orders were given: {error}")))
+    }
+
+    /// Keeps what was told of an order. Returns once that is durable.
+    pub(crate) async fn note_result(&self, row: ResultRow) -> Result<(), MethodError> {
+        let noted = self.host.engine.ask(|reply| Input::Note(vec![Note::Result(Box::new(row))], reply)).await;
         noted.map_err(|error| MethodError(error.to_string()))
     }
 

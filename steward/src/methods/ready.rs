@@ -15,6 +15,15 @@ use crate::security::rules::{Grant, Limits};
 /// Says within which limits a message with this data may run, or why it may not any more.
 pub(crate) type Permit = Arc<dyn Fn(&Message, &[String]) -> Result<Grant, String> + Send + Sync>;
 
+/// The arguments of a message that may run and by which rule it may, or how it ends instead, and why.
+pub(super) fn understand<M: Method>(host: &Host, run: &Run) -> Result<(M::Args, Grant), (Final, String)> {
+    let failed = |why: String| (Final::Failed, why);
+    let refused = |why: String| (Final::Refused, format!("{why}; it had been accepted before that changed"));
+    let data = data(&run.message.body).map_err(failed)?;
+    let grant = (host.permit)(&run.message, &data).map_err(refused)?;
+    Ok((parse::<M>(run.message.kind, &data).map_err(failed)?, grant))
+}
+
 /// Those of a batch that may run, with their arguments and within the narrowest of their limits; the others are told why
 /// not. Admission has looked at them when they came; rules that have changed since, or a program that was replaced, may
 /// see them otherwise.
@@ -26,13 +35,7 @@ pub(super) async fn ready<M: Method>(
     let (mut args, mut limits) = (None, Limits::default());
     let (mut able, mut grants, mut unable) = (Vec::with_capacity(runs.len()), Vec::new(), Vec::new());
     for run in runs {
-        let failed = |why: String| (Final::Failed, why);
-        let refused = |why: String| (Final::Refused, format!("{why}; it had been accepted before that changed"));
-        let understood = data(&run.message.body).map_err(failed).and_then(|data| {
-            let grant = (host.permit)(&run.message, &data).map_err(refused)?;
-            Ok((parse::<M>(run.message.kind, &data).map_err(failed)?, grant))
-        });
-        match understood {
+        match understand::<M>(host, &run) {
             Ok((next, grant)) => {
                 limits = limits.and(grant.limits.clone());
                 match &mut args {

@@ -28,6 +28,7 @@ use super::job_guard::{Guard, Program};
 use super::live::LiveOutputs;
 use super::own::{OwnMethod, OwnMethods};
 use super::ready::Permit;
+use super::schedule::Board;
 use super::{Ending, entry, error_log, stands, text_logging};
 use crate::audit::Audit;
 use crate::blobs::Blobs;
@@ -188,6 +189,7 @@ impl Runner {
             renewal: setup.renewal,
             engine: engine.clone(),
             syslog: setup.syslog,
+            orders: Board::default(),
             intake: setup.intake,
             reader: setup.reader,
             own: setup.own,

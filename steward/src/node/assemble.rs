@@ -31,6 +31,7 @@ use crate::enrol::renewal::Renewal;
 use crate::hello::Hello;
 use crate::intake::inmsg::{Inmsg, Timing};
 use crate::intake::spool::{self, Spool};
+use crate::intake::startup::{self, Startup};
 use crate::intake::{Defaults, Intake};
 use crate::lock::DirLock;
 use crate::logging;
@@ -213,6 +214,10 @@ fn open_doors(
         let (dir, intake) = (dir.clone(), spool_intake.clone());
         async move { Spool::open(&dir, intake)?.run(clock, end).await }
     });
+    let startup = Startup::new(&config.node.dir, intake.clone());
+    parts
+        .supervisor
+        .keep(Spec::new(startup::NAME).within(parts.intake_end.clone()), move |end| startup.clone().run(end));
     let api = Api {
         intake: intake.clone(),
         engine: parts.engine.clone(),

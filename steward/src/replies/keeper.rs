@@ -17,7 +17,7 @@ use crate::engine::{EngineError, EngineHandle, Input};
 use crate::intake::input::DATA_BYTES_MAX;
 use crate::intake::{Intake, IntakeError, MessageInput, ids};
 use crate::own_file;
-use crate::store::{DueReply as Due, Mark, Note, Place, Reader, ReplyProgress, ReplyStep};
+use crate::store::{DueReply as Due, Mark, Note, Place, Reader, ReplyOf, ReplyProgress, ReplyStep};
 
 /// How soon what could not be done is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -45,6 +45,9 @@ enum Left {
     /// The same, and nothing else goes before it.
     All,
 }
+
+/// Whose result it is: the message, which of its results, and the row of what is to be done with it.
+type Whose = (MessageId, ReplyOf, i64);
 
 /// Why something is not done.
 enum Undone {
@@ -161,6 +164,12 @@ impl Keeper {
             return Err(Undone::Never("what was to be done with it can't be read".to_owned()));
         };
         let id = due.id;
+        // What belongs to a run has an id of its own, always the same.
+        let own = match due.of {
+            ReplyOf::Message => id,
+            ReplyOf::Run(run) => ids::of_run(id, run),
+        };
+        let of = (id, due.of, due.row);
         if spec.drops() {
             let blobs = Blobs::new(&self.dir);
             return self.blocking(move |_, _| blobs.remove(Owner::Out(id))).await;
@@ -171,26 +180,27 @@ impl Keeper {
         match spec.reply_method.as_str() {
             "file" => {
                 let whole =
-                    move |dir: &Path, reader: &Reader| Target::find(dir, &spec)?.replace(id, result(reader, id)?);
+                    move |dir: &Path, reader: &Reader| Target::find(dir, &spec)?.replace(own, result(reader, of)?);
                 self.blocking(whole).await
             }
-            "fileAppend" => self.append(due.row, id, spec, due.mark).await,
-            _ => self.pass_on(id, &spec).await,
+            "fileAppend" => self.append(of, spec, due.mark).await,
+            _ => self.pass_on(of, own, &spec).await,
         }
     }
 
-    async fn append(&self, row: i64, id: MessageId, spec: Spec, mark: Option<Mark>) -> Result<(), Undone> {
+    async fn append(&self, of: Whose, spec: Spec, mark: Option<Mark>) -> Result<(), Undone> {
+        let row = of.2;
         let mark = match mark {
             Some(mark) => mark,
             None => {
-                let of = spec.clone();
-                let mark = self.blocking(move |dir, _| Target::find(dir, &of)?.mark()).await?;
+                let same = spec.clone();
+                let mark = self.blocking(move |dir, _| Target::find(dir, &same)?.mark()).await?;
                 self.note(row, ReplyProgress::Marked(mark)).await?;
                 mark
             }
         };
         let append = move |dir: &Path, reader: &Reader| {
-            let lines = || Ok(Box::new(Lines::new(result(reader, id)?)) as Box<dyn Read>);
+            let lines = || Ok(Box::new(Lines::new(result(reader, of)?)) as Box<dyn Read>);
             match Target::find(dir, &spec)?.append(mark, lines) {
                 Ok(()) => Ok(Ok(())),
                 Err(AppendError::Clean(error)) => Ok(Err(error)),
@@ -210,10 +220,10 @@ impl Keeper {
     }
 
     /// Gives the result to a method of this node.
-    async fn pass_on(&self, id: MessageId, spec: &Spec) -> Result<(), Undone> {
+    async fn pass_on(&self, of: Whose, own: MessageId, spec: &Spec) -> Result<(), Undone> {
         let read = move |_: &Path, reader: &Reader| {
             let mut bytes = Vec::new();
-            result(reader, id)?.take(DATA_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+            result(reader, of)?.take(DATA_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
         let bytes = self.blocking(read).await?;
@@ -224,7 +234,7 @@ impl Keeper {
             method: spec.reply_method.clone(),
             ..MessageInput::default()
         };
-        let messages = input.check(self.intake.defaults(), |_| ids::following(id)).map_err(Undone::Never)?;
+        let messages = input.check(self.intake.defaults(), |_| ids::following(own)).map_err(Undone::Never)?;
         self.intake.submit_checked(messages, None).await.map(drop).map_err(|error| match error {
             IntakeError::Engine { error: EngineError::Stopping, .. } => Undone::Stopping,
             other => Undone::Trouble(other.to_string()),
@@ -245,9 +255,14 @@ impl Keeper {
 }
 
 /// A result: standard output, and behind it standard error.
-fn result(reader: &Reader, id: MessageId) -> io::Result<Box<dyn Read>> {
+fn result(reader: &Reader, (id, of, row): Whose) -> io::Result<Box<dyn Read>> {
     let mut whole: Box<dyn Read> = Box::new(io::empty());
     for stream in Stream::ALL {
+        if let ReplyOf::Run(_) = of {
+            let output = reader.result_output(row, stream).map_err(io::Error::other)?;
+            whole = Box::new(whole.chain(io::Cursor::new(output.unwrap_or_default())));
+            continue;
+        }
         let output = reader.output(id, stream).map_err(io::Error::other)?;
         let next: Box<dyn Read> = match output.map(|output| output.place) {
             None => continue,

@@ -11,7 +11,7 @@ use protocol::event::Verdict;
 use protocol::message::Kind;
 use protocol::name::MethodName;
 
-use super::rules::{Decision, Grant, Rules};
+use super::rules::{Decision, Grant, Limits, Rules};
 use super::sender::Sender;
 use crate::methods::{self, OwnMethods};
 
@@ -37,9 +37,18 @@ impl Admission {
         let known = data.as_ref().ok().map(Vec::as_slice);
         // The sender's right comes first: who has none learns nothing about what runs here.
         let checked = self.permit(sender, kind, method, known);
-        match checked.and_then(|_| data.and_then(|data| self.methods.check(kind, method.as_str(), &data))) {
+        match checked.and_then(|_| data.and_then(|data| self.check(kind, method, &data))) {
             Ok(()) => Verdict::Accept(self.methods.facts(method.as_str())),
             Err(why) => Verdict::Refuse(Arc::from(shorten(&why))),
+        }
+    }
+
+    /// Whether a method of that name takes such data here. Of an order with a schedule also what it is to run.
+    fn check(&self, kind: Kind, method: &MethodName, data: &[String]) -> Result<(), String> {
+        self.methods.check(kind, method.as_str(), data)?;
+        match methods::schedule::inside(method.as_str(), data) {
+            Some((inner, data)) => self.methods.check(Kind::CommandAck, inner.as_str(), data),
+            None => Ok(()),
         }
     }
 
@@ -59,7 +68,14 @@ impl Admission {
             let instead = if kind.wants_ack() { Kind::CommandAck } else { Kind::CommandNack };
             return Err(format!("{method} does something, so it can't be sent as an event; send it as {instead}"));
         }
-        Ok(grant)
+        // What an order has run has to be let in as well, and its runs have limits of their own.
+        match data.and_then(|data| methods::schedule::inside(method.as_str(), data)) {
+            Some((inner, data)) if kind.is_command() => {
+                self.permit(sender, kind, &inner, Some(data))?;
+                Ok(Grant { limits: Limits { timeout: None, ..grant.limits }, ..grant })
+            }
+            _ => Ok(grant),
+        }
     }
 }
 
@@ -110,6 +126,24 @@ mod tests {
         }
     }
 
+    /// Neither of the two lets the other in.
+    #[test]
+    fn an_order_and_what_it_runs_are_both_let_in_or_neither() {
+        let order = r#"["{\"every\":\"5m\"}","ShellCommand","true"]"#;
+        for (rules, missing) in [
+            (&[("ship2", "Schedule"), ("ship2", SHELL)][..], None),
+            (&[("ship2", "*")], None),
+            (&[("ship2", "Schedule")], Some("--allow ship2:ShellCommand")),
+            (&[("ship2", SHELL)], Some("--allow ship2:Schedule")),
+        ] {
+            let said = judge(rules, "ship2", Kind::CommandAck, "Schedule", order);
+            match missing {
+                None => assert_eq!(said, Ok(()), "{rules:?}"),
+                Some(missing) => assert!(said.as_ref().unwrap_err().contains(missing), "{rules:?}: {said:?}"),
+            }
+        }
+    }
+
     #[test]
     fn a_refusal_names_the_rule_that_is_missing() {
         let why = judge(&[], "ship2", Kind::CommandAck, SHELL, TRUE).unwrap_err();
@@ -145,6 +179,9 @@ mod tests {
         assert!(why(SHELL, "\u{0}\u{1}").contains("no array of strings"));
         assert!(why("TextLogging", "[]").contains("data is empty"));
         assert!(why("ErrorLog", "[]").contains("data is empty"));
+        let order = |method: &str| why("Schedule", &format!(r#"["{{\"every\":\"5m\"}}","{method}"]"#));
+        assert!(order("NoSuchMethod").contains("there is no method NoSuchMethod"));
+        assert!(order(SHELL).contains("data is empty"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::columns::{OPEN, id, maybe_wall, wall};
 use super::error::CommitError;
-use super::{errors, evidence, meta, replies};
+use super::{errors, evidence, meta, replies, schedules};
 use crate::methods::COPY_FILE;
 
 /// Messages that one step looks at and removes at most.
@@ -91,8 +91,10 @@ impl Cleaner {
         let outputs = going.iter().filter(|message| message.is_bulk).map(|message| message.id).collect();
         let messages = going.len();
         let has_old_errors = errors::prune(connection, cutoff)?;
+        // Of an order that stands, results are all that can go.
+        let has_old_results = schedules::prune(connection, if is_over { None } else { Some(cutoff) })?;
         let gives_back = give_back(connection)?;
-        let more = is_full_step || (!is_over && !is_last) || has_old_errors || gives_back;
+        let more = is_full_step || (!is_over && !is_last) || has_old_errors || has_old_results || gives_back;
         Ok(Pruned { messages, outputs, more })
     }
 }
@@ -149,6 +151,7 @@ fn remove(connection: &mut Connection, going: &[&Ended]) -> Result<(), CommitErr
             progress.execute([message.row])?;
             evidence::remove(&transaction, message.row)?;
             replies::remove(&transaction, message.row)?;
+            schedules::remove(&transaction, message.row)?;
         }
     }
     meta::count(&transaction, 0)?;

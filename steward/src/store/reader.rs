@@ -19,11 +19,12 @@ use super::errors::{self, ErrorFilter};
 use super::evidence::Kept;
 use super::names::Interned;
 use super::replies::{self, Due};
+use super::schedules::{self, OrderRow};
 use super::show::StoredOutput;
 use super::{evidence, identities, inbox, list, out_lanes, outbox, peers, schema, show};
 use crate::blobs::{Blobs, Owner};
 use crate::engine::Filter;
-use crate::view::{ErrorView, MessageView};
+use crate::view::{ErrorView, MessageView, ScheduleResultView, ScheduleView};
 
 /// A connection that reads. Calls block for as long as a look into the file takes.
 #[derive(Debug)]
@@ -98,6 +99,26 @@ impl Reader {
     /// At most `limit` results with which something is to be done, behind this row.
     pub(crate) fn replies_due(&self, after: i64, limit: usize) -> Result<Vec<Due>, ReadError> {
         self.read(|connection| replies::due(connection, after, limit))
+    }
+
+    /// One output of a result of an order, by the number of what is to be done with it.
+    pub(crate) fn result_output(&self, reply: i64, stream: Stream) -> Result<Option<Vec<u8>>, ReadError> {
+        self.read(|connection| schedules::output(connection, reply, stream))
+    }
+
+    /// The row of an order with a schedule that was given to this node.
+    pub(crate) fn order(&self, id: MessageId, to: &NodeName) -> Result<Option<OrderRow>, ReadError> {
+        self.read(|connection| schedules::order(connection, id, to))
+    }
+
+    /// Orders with a schedule that stand: those given to one node, or all; oldest first.
+    pub(crate) fn schedules(&self, node: Option<&str>) -> Result<Vec<ScheduleView>, ReadError> {
+        self.read(|connection| schedules::list(connection, node))
+    }
+
+    /// The newest results of an order, the oldest of them first.
+    pub(crate) fn schedule_results(&self, id: MessageId, limit: usize) -> Result<Vec<ScheduleResultView>, ReadError> {
+        self.read(|connection| schedules::results(connection, id, limit))
     }
 
     /// The newest errors of nodes that match, as they came in.

@@ -17,6 +17,8 @@ pub(super) const DUE: i64 = 2;
 const DONE: i64 = 3;
 /// It can never be done.
 const GIVEN_UP: i64 = 4;
+/// It is done with each result of an order with a schedule.
+const EACH: i64 = 5;
 
 /// A file to which something is about to be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,15 @@ pub(crate) struct Mark {
     pub(crate) len: u64,
 }
 
+/// Whose result it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// The message's own.
+    Message,
+    /// That of a run of the order that the message is, with this number.
+    Run(u64),
+}
+
 /// Something that is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Due {
@@ -34,6 +45,8 @@ pub(crate) struct Due {
     pub(crate) row: i64,
     /// The message.
     pub(crate) id: MessageId,
+    /// Which of its results.
+    pub(crate) of: Of,
     /// What; none if that can't be read.
     pub(crate) spec: Option<Spec>,
     /// Whether there is a result.
@@ -68,10 +81,24 @@ pub(crate) struct Step {
     pub(crate) progress: Progress,
 }
 
-/// Notes what is to be done with the result of the message in this row.
-pub(super) fn add(connection: &Connection, row: i64, spec: &str) -> rusqlite::Result<()> {
+/// Notes what is to be done with the result of the message in this row, or with each result if it is an order.
+pub(super) fn add(connection: &Connection, row: i64, spec: &str, is_order: bool) -> rusqlite::Result<()> {
     let sql = "INSERT INTO replies (row, spec, state) VALUES (?1, ?2, ?3)";
-    connection.prepare_cached(sql)?.execute(params![row, spec, WAITS]).map(drop)
+    connection.prepare_cached(sql)?.execute(params![row, spec, if is_order { EACH } else { WAITS }]).map(drop)
+}
+
+/// What is to be done with each result of the order in this row.
+pub(super) fn of_order(connection: &Connection, row: i64) -> rusqlite::Result<Option<Spec>> {
+    let sql = "SELECT spec FROM replies WHERE row = ?1 AND state = ?2";
+    let spec = connection.prepare_cached(sql)?.query_row([row, EACH], |row| row.get::<_, String>(0)).optional()?;
+    Ok(spec.and_then(|spec| Spec::read(&spec)))
+}
+
+/// Notes what is to be done with a result that is here.
+pub(super) fn add_due(connection: &Connection, row: i64, spec: &Spec) -> rusqlite::Result<()> {
+    let text = spec.text().map_err(|why| rusqlite::Error::ToSqlConversionFailure(why.into()))?;
+    let sql = "INSERT INTO replies (row, spec, state) VALUES (?1, ?2, ?3)";
+    connection.prepare_cached(sql)?.execute(params![row, text, DUE]).map(drop)
 }
 
 /// Whether anything waits or is due.
@@ -108,10 +135,13 @@ pub(super) fn step(connection: &mut Connection, steps: &[Step]) -> Result<(), Co
     Ok(transaction.commit()?)
 }
 
-/// A message has a result if it has come to its own end (done, failed, timed out) or has written something.
-const COLUMNS: &str =
-    "SELECT r.row, o.id, r.spec, o.state IN (11, 12, 13) OR p.out_len IS NOT NULL OR p.err_len IS NOT NULL,
-    r.inode, r.len, r.note FROM replies r CROSS JOIN outbox o ON o.row = r.row LEFT JOIN progress p ON p.row = r.row";
+/// What is due. A message has a result if it has come to its own end (done, failed, timed out) or has written something; so has
+/// a run of an order, which has a row of its own.
+const COLUMNS: &str = "SELECT r.row, o.id, r.spec, coalesce(s.state, o.state) IN (11, 12, 13)
+        OR coalesce(p.out_len, nullif(length(s.out), 0)) IS NOT NULL OR coalesce(p.err_len, nullif(length(s.err), 0)) IS NOT NULL,
+    r.inode, r.len, r.note, s.run
+    FROM replies r LEFT JOIN schedule_results s ON s.row = r.row - (1 << 62)
+        CROSS JOIN outbox o ON o.row = coalesce(s.of, r.row) LEFT JOIN progress p ON p.row = r.row";
 
 /// What was about to be appended when its process ended.
 pub(super) fn marked(connection: &Connection) -> Result<Vec<Due>, ReadError> {
@@ -121,7 +151,7 @@ pub(super) fn marked(connection: &Connection) -> Result<Vec<Due>, ReadError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// What is due behind this row, in the order in which its messages were accepted.
+/// What is due behind this row, in the order in which its messages were accepted, and results of orders in which they came.
 pub(super) fn due(connection: &Connection, after: i64, limit: usize) -> Result<Vec<Due>, ReadError> {
     let sql = format!("{COLUMNS} WHERE r.state = {DUE} AND r.row > ?1 ORDER BY r.row LIMIT {limit}");
     let mut statement = connection.prepare_cached(&sql)?;
@@ -134,6 +164,7 @@ fn due_row(row: &Row<'_>) -> rusqlite::Result<Due> {
     Ok(Due {
         row: row.get(0)?,
         id: id(row, 1)?,
+        of: row.get::<_, Option<i64>>(7)?.map_or(Of::Message, |run| Of::Run(unbits(run))),
         spec: Spec::read(&row.get::<_, String>(2)?),
         has_result: row.get(3)?,
         mark: inode.zip(len).map(|(inode, len)| Mark { inode: unbits(inode), len: unbits(len) }),
@@ -141,17 +172,23 @@ fn due_row(row: &Row<'_>) -> rusqlite::Result<Due> {
     })
 }
 
+/// How far it is, in a word.
+pub(super) fn state_word(state: i64) -> &'static str {
+    match state {
+        WAITS => "waiting",
+        DUE => "due",
+        DONE => "done",
+        EACH => "each",
+        _ => "given-up",
+    }
+}
+
 /// What is done with the result of a message, for people.
 pub(super) fn view(connection: &Connection, message: MessageId) -> rusqlite::Result<Option<ReplyView>> {
     let sql = "SELECT r.spec, r.state, r.note FROM replies r CROSS JOIN outbox o ON o.row = r.row WHERE o.id = ?1";
     let found = connection.prepare_cached(sql)?.query_row([id_bytes(message)], |row| {
         let spec = Spec::read(&row.get::<_, String>(0)?);
-        let state = match row.get(1)? {
-            WAITS => "waiting",
-            DUE => "due",
-            DONE => "done",
-            _ => "given-up",
-        };
+        let state = state_word(row.get(1)?);
         let method = spec.as_ref().map_or_else(|| "?".to_owned(), |spec| spec.reply_method.clone());
         Ok(ReplyView { method, file: spec.and_then(|spec| spec.file()), state: state.to_owned(), note: row.get(2)? })
     });

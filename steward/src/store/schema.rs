@@ -213,6 +213,34 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE progress ADD COLUMN wire_out INTEGER;
     ALTER TABLE progress ADD COLUMN wire_in INTEGER;
 ",
+    "
+    CREATE TABLE schedules (
+        row INTEGER PRIMARY KEY,
+        serial INTEGER NOT NULL,
+        received INTEGER NOT NULL,
+        next INTEGER,
+        runs INTEGER NOT NULL,
+        missed INTEGER NOT NULL,
+        paused INTEGER NOT NULL
+    );
+    CREATE TABLE schedule_results (
+        row INTEGER PRIMARY KEY,
+        of INTEGER NOT NULL,
+        run INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        started INTEGER NOT NULL,
+        finished INTEGER NOT NULL,
+        received INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        reason TEXT,
+        exit_code INTEGER,
+        signal INTEGER,
+        cut INTEGER NOT NULL,
+        out BLOB,
+        err BLOB
+    );
+    CREATE UNIQUE INDEX schedule_results_of ON schedule_results (of, run);
+",
 ];
 
 /// Opens the file in `dir` for writing; makes it where there is none, and brings an older one up to date.

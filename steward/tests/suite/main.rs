@@ -38,6 +38,7 @@ mod replies;
 mod restart;
 mod rotation;
 mod rules;
+mod schedules;
 mod scripts;
 mod seed;
 mod storm;

@@ -199,7 +199,10 @@ fn methods_are_documented_with_a_message_that_can_be_sent() {
                 }
                 let method = message.get("method").and_then(|method| method.as_str()).unwrap_or_default();
                 let quoted = format!("\"{method}\"");
-                if !file.text.lines().any(|line| line.contains("const NAME:") && line.contains(&quoted)) {
+                let is_own = file.text.lines().any(|line| line.contains("const NAME:") && line.contains(&quoted));
+                // With a schedule it is sent as one of the method that runs others.
+                let is_wrapped = message.contains_key("schedule") && file.path.ends_with("methods/schedule.rs");
+                if !is_own && !is_wrapped {
                     findings.add(file, number, format!("the example is for `{method}`, another method"), instead);
                 }
             }

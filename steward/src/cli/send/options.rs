@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use protocol::message::Kind;
 use protocol::name::NodeName;
 
+use super::repeat::When;
 use super::{results, submit};
 use crate::api::client::Client;
 use crate::cli::exit::{self, Exit};
@@ -54,6 +55,8 @@ pub(in crate::cli) struct Options {
     /// What that file is called [default: METHOD.out]
     #[arg(long, value_name = "NAME")]
     file_name: Option<String>,
+    #[command(flatten)]
+    schedule: When,
     /// Don't wait for what becomes of it: print the ids and go
     #[arg(long)]
     detach: bool,
@@ -103,6 +106,7 @@ impl Options {
             reply_method: self.reply_method.clone(),
             directory: self.directory.clone(),
             file_name: self.file_name.clone(),
+            schedule: self.schedule.written(),
         };
         each.into_iter().map(|node| MessageInput { to_node: node.to_string(), ..input.clone() }).collect()
     }
@@ -129,7 +133,12 @@ impl Options {
                 }
             };
             let sent = messages.iter().flat_map(MessageInput::receivers).cloned().zip(ids).collect();
-            if self.detach {
+            if self.schedule.is_given() && !self.json {
+                output::note(
+                    "its node runs it from now on: `steward schedules` shows how it is, `steward schedules results ID` what came of it",
+                );
+            }
+            if self.detach || self.schedule.is_given() {
                 return self.detached(sent);
             }
             results::show(&client, sent, since_ms, self.json, interrupt.as_mut()).await

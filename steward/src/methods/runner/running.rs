@@ -1,18 +1,16 @@
 //! One run, from when it is known what it may do to what is told of its end.
 
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures_util::FutureExt as _;
 use protocol::outcome::{Final, Outcome};
 use protocol::step::Run;
 
 use super::super::context::{Batch, Host, MethodCtx, Stop, StopSwitch};
+use super::super::once::settle;
 use super::super::ready::ready;
 use super::super::{Ending, Method};
-use super::{Ends, STOP_LIMIT};
+use super::Ends;
 use crate::clock;
 use crate::crash_points::{Point, reach};
 use crate::security::rules::smaller;
@@ -63,35 +61,7 @@ pub(in crate::methods) async fn execute<M: Method>(host: &Arc<Host>, batch: Batc
     reach(Point::BeforeRun);
     let limit = smaller(able.first().and_then(|run| run.limit), limits.timeout);
     let mut ctx = MethodCtx::new(host, &able, &stop, recorded, limits);
-    let ending = {
-        let mut method = pin!(AssertUnwindSafe(M::run(args, &mut ctx)).catch_unwind());
-        let stopped = async {
-            let why = match limit {
-                Some(limit) => match tokio::time::timeout(limit, stop.stopped()).await {
-                    Ok(why) => why,
-                    Err(_) => {
-                        stop.stop(Stop::TimedOut(limit));
-                        stop.stopped().await
-                    }
-                },
-                None => stop.stopped().await,
-            };
-            tokio::time::sleep(STOP_LIMIT).await;
-            why
-        };
-        tokio::select! {
-            biased;
-            ended = &mut method => match ended {
-                Ok(Ok(ending)) => ending,
-                Ok(Err(error)) => Ending::because(Final::Failed, error.0),
-                Err(panic) => {
-                    let text = host.supervisor.caught(&format!("method {}", M::NAME), &*panic);
-                    Ending::because(Final::Failed, format!("the method panicked, which is a fault of steward: {text}"))
-                }
-            },
-            why = stopped => why.ending(),
-        }
-    };
+    let ending = settle::<M>(args, &mut ctx, &stop, limit).await;
     reach(Point::AfterRun);
     if !recorded {
         // Nobody waits for it, so nobody would ever hear of it.

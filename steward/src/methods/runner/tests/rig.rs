@@ -117,7 +117,7 @@ impl Rig {
                 Some(Input::Note(rows, reply)) => {
                     self.noted.extend(rows.into_iter().filter_map(|note| match note {
                         Note::Error(row) => Some(row),
-                        Note::Reply(_) => None,
+                        Note::Reply(_) | Note::Result(_) => None,
                     }));
                     reply.send(Ok(())).unwrap();
                 }
