@@ -59,6 +59,8 @@ pub(crate) struct Command {
     pub(crate) parts: usize,
     /// Printed to standard error.
     pub(crate) stderr: Option<Slice>,
+    /// Whether it travels as a script with its own first line, which lies on the disk of its node while it runs.
+    pub(crate) is_script: bool,
     /// How it ends.
     pub(crate) exit_code: u8,
     /// Whether a second run would be harmless.
@@ -77,6 +79,12 @@ pub(crate) struct Command {
 const PARTS_MAX: u64 = 8;
 /// See [`PARTS_MAX`].
 const PARTS_PAUSE: &str = "sleep 0.15";
+
+/// Of so many orders one that is a command travels as a script.
+const SCRIPT_EVERY: usize = 4;
+
+/// How such a script begins.
+pub(crate) const SCRIPT_HEAD: &str = "#!/bin/sh\n";
 
 /// A sleep without end.
 const FOR_EVER_MS: u64 = 600_000;
@@ -130,6 +138,10 @@ impl Order {
             _ => (ship(dice), 0, What::Forbidden),
         };
         let mut order = Self { tag: format!("m{number:05}"), from, to, what, cancel_after: None };
+        if let What::Command(command) = &mut order.what {
+            // No throw, so that what a seed has meant before it means still.
+            command.is_script = number.is_multiple_of(SCRIPT_EVERY);
+        }
         if let What::Command(command) = &mut order.what
             && dice.chance(8)
         {
@@ -170,6 +182,11 @@ impl Order {
         let line = format!("echo {} $PPID{time} >> {}", self.tag, effects.file(to).display());
         let command = |script: &str| with(shell(to, ""), json!({ "data": ["sh", "-c", script] }));
         match &self.what {
+            What::Command(it) if it.is_script => {
+                let text = format!("{SCRIPT_HEAD}{}\n", self.script(&line, it, payload));
+                let script = json!({ "method": "Script", "data": [text] });
+                with(with(shell(to, ""), script), options(it))
+            }
             What::Command(it) => with(command(&self.script(&line, it, payload)), options(it)),
             What::CommandWithoutAck => with(command(&line), json!({ "commandOrEvent": "CommandNACK" })),
             What::Event(padding) => event(to, "TextLogging", &[&format!("{} {}", self.tag, "x".repeat(*padding))]),
@@ -208,6 +225,7 @@ impl Order {
                 Command { attempts: Some(_), .. } => "command with few attempts",
                 Command { method_timeout_ms: Some(_), .. } => "command beyond its limit",
                 Command { stdout: Some(slice), .. } if slice.len > INLINE_BYTES => "command, bulk output",
+                Command { is_script: true, .. } => "script",
                 _ => "command",
             },
             What::CommandWithoutAck => "command without ACK",

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::faults::wire::STRANGER;
 use crate::harness;
 use crate::ledger::Fate;
+use crate::orders::SCRIPT_HEAD;
 use crate::orders::{Ran, What};
 use crate::submit::socket_of;
 use crate::world::{Machine, World};
@@ -105,6 +106,7 @@ pub(super) fn ask(machine: &Machine<'_>, path: &str) -> anyhow::Result<Value> {
 pub(crate) fn tag_of(message: &Value) -> Option<String> {
     let data = message["data"].as_array()?;
     let text = data.last()?.as_str()?;
+    let text = text.strip_prefix(SCRIPT_HEAD).unwrap_or(text);
     let text = text.strip_prefix("echo ").unwrap_or(text);
     let tag = text.split([' ', '\n']).next()?;
     (tag.len() == 6 && tag.starts_with('m')).then(|| tag.to_owned())

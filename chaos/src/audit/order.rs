@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::Audited;
 use super::evidence::Evidence;
-use crate::orders::What;
+use crate::orders::{Command, What};
 use crate::submit::{Submission, Way};
 use crate::world::World;
 
@@ -19,8 +19,9 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, submissions: &[Submi
         for number in &submission.orders {
             let order = &world.orders[*number];
             let lane = match order.what {
-                What::Command(_) => 0,
+                What::Command(Command { is_script: false, .. }) => 0,
                 What::Event(_) => 1,
+                What::Command(Command { is_script: true, .. }) => 2,
                 // Nobody promises an order of what is handed over once.
                 What::CommandWithoutAck | What::EventWithoutAck | What::Forbidden => continue,
             };

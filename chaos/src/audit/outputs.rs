@@ -59,7 +59,7 @@ fn is_as(got: &[u8], expected: &[u8], state: &str) -> bool {
     if state == "timed_out" { expected.starts_with(got) } else { got == expected }
 }
 
-/// Outputs that nobody waits for any more go from where they were made.
+/// Outputs that nobody waits for any more go from where they were made, and scripts with their runs.
 pub(super) fn leftovers(world: &World<'_>, audited: &mut Audited) {
     let senders_are_there = !world.machines.iter().any(|machine| machine.past.store_lost());
     for machine in world.machines.iter().filter(|_| senders_are_there) {
@@ -72,6 +72,12 @@ pub(super) fn leftovers(world: &World<'_>, audited: &mut Audited) {
         });
         if gone.is_none() {
             audited.other(format!("{} keeps outputs that were confirmed: {left:?}", machine.name));
+        }
+    }
+    for machine in &world.machines {
+        let lying = || std::fs::read_dir(machine.node.dir().join("scripts")).into_iter().flatten().count();
+        if harness::within(LEFT_MAX, || (lying() == 0).then_some(())).is_none() {
+            audited.other(format!("{} keeps {} scripts that have ended", machine.name, lying()));
         }
     }
 }
