@@ -6,6 +6,7 @@
 pub(crate) mod attributes;
 pub(crate) mod placing;
 pub(crate) mod snapshot;
+pub(crate) mod tree;
 
 use std::path::{Component, Path, PathBuf};
 

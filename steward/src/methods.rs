@@ -11,7 +11,7 @@ mod append;
 pub(crate) mod as_user;
 mod capture;
 mod context;
-mod copy_file;
+pub(crate) mod copy_file;
 mod error_log;
 mod http_get;
 pub(crate) mod job_guard;

@@ -33,6 +33,7 @@ use crate::broker::wire::live::Follow;
 use crate::broker::{Broker, Bulk};
 use crate::engine::EngineHandle;
 use crate::methods::live::LiveOutputs;
+use crate::traffic::Class;
 use audience::Want;
 pub(crate) use audience::{Attached, Audience, Grown};
 pub(crate) use contents::{Contents, ContentsFull};
@@ -47,11 +48,24 @@ const ASKS_MAX: usize = 256;
 /// Wishes to follow an output that wait; more are dropped and repeated.
 const WISHES_MAX: usize = 256;
 
-/// Whose message has this number here, and whether it is sealed: only that node may have its output. May block.
-pub(crate) type SenderOf = Arc<dyn Fn(Ticket) -> Option<(NodeName, bool)> + Send + Sync>;
+/// Who may have something, and how it travels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entitled {
+    /// The only node that may.
+    pub(crate) node: NodeName,
+    /// Whether it is for nobody else to read.
+    pub(crate) seal: bool,
+    /// Bytes of it that may go in a second.
+    pub(crate) rate: Option<u64>,
+    /// What it is on the link.
+    pub(crate) class: Class,
+}
 
-/// For which node what goes along with this message is, and whether it is sealed; none once the message has ended. May block.
-pub(crate) type ReceiverOf = Arc<dyn Fn(MessageId) -> anyhow::Result<Option<(NodeName, bool)>> + Send + Sync>;
+/// Who may have the output of the message with this number here. May block.
+pub(crate) type SenderOf = Arc<dyn Fn(Ticket) -> Option<Entitled> + Send + Sync>;
+
+/// Who may have what goes along with this message; none once it has ended. May block.
+pub(crate) type ReceiverOf = Arc<dyn Fn(MessageId) -> anyhow::Result<Option<Entitled>> + Send + Sync>;
 
 /// What the results are connected to.
 pub(crate) struct Wiring {
@@ -122,7 +136,7 @@ struct Ask {
 }
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     /// An output of a message of the one who asks.
     Output(Ticket, protocol::outcome::Stream),

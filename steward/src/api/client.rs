@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
@@ -140,7 +140,19 @@ impl Client {
             let count = file.read_buf(&mut block).await?;
             Ok((count > 0).then(|| (Frame::data(block.freeze()), file)))
         });
-        let body: Body = StreamBody::new(blocks).boxed();
+        self.bring(path, StreamBody::new(blocks).boxed_unsync()).await
+    }
+
+    /// Brings what an answer brings, and reads the answer to that.
+    pub(crate) async fn pass_on<T: DeserializeOwned>(&self, path: &str, from: Answer) -> Result<T, ClientError> {
+        let blocks = stream::try_unfold(from, |mut from| async move {
+            let chunk = from.chunk().await.map_err(io::Error::other)?;
+            Ok(chunk.map(|chunk| (Frame::data(chunk), from)))
+        });
+        self.bring(path, StreamBody::new(blocks).boxed_unsync()).await
+    }
+
+    async fn bring<T: DeserializeOwned>(&self, path: &str, body: Body) -> Result<T, ClientError> {
         let bytes = self.ask(Method::POST, path, body).await?.accepted().await?.whole().await?;
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()))
     }
@@ -151,7 +163,7 @@ impl Client {
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
-        let body = Full::new(body).map_err(|never| match never {}).boxed();
+        let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
         match tokio::time::timeout(ANSWER_LIMIT, self.ask(method, path, body)).await {
             Ok(answer) => answer?.accepted().await,
             Err(_) => Err(ClientError::Lost(format!("it has not answered for {} s", ANSWER_LIMIT.as_secs()))),
@@ -213,7 +225,7 @@ pub(crate) fn socket_path(dir: &Path) -> io::Result<(PathBuf, Option<File>)> {
 }
 
 /// The body of a request.
-type Body = BoxBody<Bytes, io::Error>;
+type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 type Driver = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 

@@ -35,6 +35,8 @@ pub(super) struct CopyQuery {
     mode: String,
     /// In seconds since 1970.
     modified: String,
+    /// Bytes a second.
+    rate: Option<u64>,
     #[serde(default)]
     seal: bool,
 }
@@ -52,6 +54,7 @@ impl CopyQuery {
         data.extend(self.name.as_ref().map(|name| format!("name={name}")));
         data.extend([format!("bytes={bytes}"), format!("blake3={}", hash.to_hex())]);
         data.extend([format!("mode={}", self.mode), format!("modified={}", self.modified)]);
+        data.extend(self.rate.map(|rate| format!("rate={rate}")));
         MessageInput {
             to_node: self.to.clone(),
             data,

@@ -76,14 +76,14 @@ impl Broker {
     /// Publishes a piece of an output, once the link has room for it.
     pub(crate) async fn send_chunk(
         &self,
-        to: &NodeName,
+        (to, class): (&NodeName, Class),
         seal: bool,
         chunk: &Chunk,
         packer: &mut Packer,
         window: &mut Window,
     ) -> Sent {
         let (content, subject) = (wire::chunk::encode(chunk, packer), wire::subject::data(to, self.me()));
-        self.send(Outgoing::data(subject, to, seal, Class::Outputs, content), window).await
+        self.send(Outgoing::data(subject, to, seal, class, content), window).await
     }
 
     /// The longest piece of an output that may go in one publish now, in bytes.

@@ -4,19 +4,22 @@
 mod end;
 mod job;
 mod meter;
+mod tree;
 mod waiting;
 
 use anyhow::Context as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use self::end::End;
-use self::job::{Failed, Job};
+use self::job::{Failed, Job, Terms};
 use self::meter::Meter;
+use self::tree::Tree;
 use super::exit::{self, Exit, UsageError};
 use super::output;
 use super::source::Source;
 use super::{Context, Verb, wait_for};
 use crate::api::client::Client;
+use crate::config::units;
 
 /// Files that are copied at the same time.
 const AT_ONCE: usize = 16;
@@ -30,6 +33,12 @@ pub(super) struct Cp {
     /// Go on with a copy that was left to the node here: wait for it, and put what has come in its place (TO)
     #[arg(long, value_name = "ID")]
     resume: Option<String>,
+    /// Copy folders with all that is in them; what is there already, by length, time and mode, does not travel again
+    #[arg(long, short = 'r', conflicts_with = "resume")]
+    recursive: bool,
+    /// How many bytes of each file may travel in a second: 512KiB, 2MiB
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    limit: Option<u64>,
     /// Encrypt it to the other node: the broker's operator can't read it
     #[arg(long)]
     seal: bool,
@@ -45,12 +54,17 @@ Examples:
   steward cp ship1:/var/log/engine.log .            # from a node
   steward cp ship1:/etc/hosts ship1:/etc/motd ship1/
   steward cp engine.conf ship1:/etc/                # to a node
+  steward cp ship1:/etc/motd ship2:/etc/            # from one to another, through the node here
+  steward cp -r --limit 64KiB ship1:/srv/charts .   # a folder, slowly
 
 A path on a node is absolute, or below the folder files/ in the node's directory. A path on this machine with a colon in it
 is written ./a:b.
 Content, mode and time are kept. A copy is written aside and gets its name when it is whole and its hash (BLAKE3) is right,
 so that whoever looks finds the old file or the new one. What has travelled does not travel again, whatever is restarted or
 cut in the middle.
+With -r a folder goes into the last argument under its own name, so that the same command goes on where one has ended; the folder that
+it goes into is made where it is missing. Links stay links and are not followed; what is no file, folder or link is told and left out.
+Folders keep their mode, and not their time.
 Ctrl-C leaves a copy with the node, which goes on with it; `steward cp --resume ID TO` looks on again and puts it in its
 place, `steward cancel ID` takes it back.
 
@@ -70,7 +84,7 @@ Exit codes: 0 all is copied, 1 something is not, 2 the command line makes no sen
                 }
             };
             tokio::select! {
-                done = all(&client, jobs, &meter) => done,
+                done = self.all(&client, jobs, &meter) => done,
                 _ = tokio::signal::ctrl_c() => {
                     meter.left();
                     Ok(Exit(exit::CTRL_C))
@@ -91,7 +105,7 @@ impl Cp {
         let to: End = to.parse().map_err(UsageError)?;
         if self.resume.is_some() {
             return match from {
-                [] => Ok(vec![Job { from: None, to, resume: None, seal: self.seal }]),
+                [] => Ok(vec![Job { from: None, to, is_exact: false, resume: None, terms: self.terms() }]),
                 [..] => Err(usage("with --resume, say only where the copy is to go")),
             };
         }
@@ -101,14 +115,56 @@ impl Cp {
         let job = |text: &String| {
             let from: End = text.parse().map_err(UsageError)?;
             job::check(&from, &to)?;
-            Ok(Job { from: Some(from), to: to.clone(), resume: None, seal: self.seal })
+            Ok(Job { from: Some(from), to: to.clone(), is_exact: false, resume: None, terms: self.terms() })
         };
         from.iter().map(job).collect()
+    }
+
+    fn terms(&self) -> Terms {
+        Terms { seal: self.seal, rate: self.limit.map(|limit| limit.max(1)) }
+    }
+
+    async fn all(&self, client: &Client, jobs: Vec<Job>, meter: &Meter) -> anyhow::Result<Exit> {
+        if !self.recursive {
+            return files(client, jobs, meter).await;
+        }
+        let terms = self.terms();
+        for Job { from, to, .. } in jobs {
+            let Some(from) = from else { continue };
+            let drawn = async {
+                let tree = Tree::begin(client, &from, &to, &terms, meter).await?;
+                let jobs = tree.jobs(client, &terms, meter).await?;
+                anyhow::Ok((tree, jobs))
+            };
+            let (tree, jobs) = with_line(drawn, meter).await.with_context(|| from.to_string())?;
+            let exit = files(client, jobs, meter).await?;
+            if exit != Exit::OK {
+                return Ok(exit);
+            }
+            with_line(tree.links(client, &terms, meter), meter).await.with_context(|| from.to_string())?;
+        }
+        Ok(Exit::OK)
+    }
+}
+
+/// Redraws the line while something is done.
+async fn with_line<T>(work: impl Future<Output = anyhow::Result<T>>, meter: &Meter) -> anyhow::Result<T> {
+    let mut redraw = tokio::time::interval(meter::REDRAW);
+    redraw.tick().await;
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                meter.clear();
+                return done;
+            }
+            _ = redraw.tick() => meter.draw(),
+        }
     }
 }
 
 /// Copies all of them, and says of each that fails why.
-async fn all(client: &Client, jobs: Vec<Job>, meter: &Meter) -> anyhow::Result<Exit> {
+async fn files(client: &Client, jobs: Vec<Job>, meter: &Meter) -> anyhow::Result<Exit> {
     let many = jobs.len();
     let mut waiting = jobs.into_iter();
     let mut under_way = FuturesUnordered::new();

@@ -10,7 +10,8 @@
 //! `.`, `..` or empty part, so that a rule sees what it lets in. Each further item is an option, `name=value`.
 //!
 //! **`get`**: the content of the file is the standard output, byte for byte; the standard error is an object with `path`, `bytes`, `blake3`, `mode`
-//! (octal) and `modified` (seconds since 1970). `limit=64MiB`: fail where the file is longer; `as=body`: the content alone, without that object.
+//! (octal) and `modified` (seconds since 1970). `limit=64MiB`: fail where the file is longer; `as=body`: the content alone, without that object;
+//! `rate=512KiB`: so many bytes a second travel at most (of `put`, too).
 //!
 //! * The content is taken at the node first, so that it is that of one moment: the file system shares the blocks where it can (`FICLONE`; then it costs neither
 //!   time nor room), elsewhere they are copied, up to three times if somebody writes the file meanwhile; then the reason says so, and the last try is the
@@ -27,7 +28,12 @@
 //!   old file or the new one. A file that is there already, with this very content, does not travel.
 //! * The folder has to be there. A link in the place of the file is replaced, not followed.
 //!
-//! Of both:
+//! **`list`**: what lies in a folder and below it, one JSON object a line, each folder before what is in it: `path` (from the folder on), `kind` (`file`, `folder`,
+//! `link`, or `other` for what can't be copied, with `why`), `bytes`, `mode`, `modified`, and `to` of a link, which is not followed. **`make`**: folders and links as such
+//! objects, one in each further item, are made where they are missing; a folder with a link in its place is refused. With `name=` before them
+//! they are made in the folder of that name in the one that the path names, which is made as well; the output says where. `steward cp -r` sends both.
+//!
+//! Of all:
 //!
 //! * The message is `failed`, with the reason, where there is no such file, where it may not be read, where it is a folder or no regular file, and where the node's disk has no
 //!   room for it. A file is whole or not there at all: neither `--max-output` nor a rule's `maxOutput` cuts it; the latter refuses a longer one.
@@ -38,6 +44,7 @@
 //! * A file may take as long as it takes: `steward cp` sends `"methodTimeout": 0` and `"parallel": true`.
 
 mod get;
+mod list;
 mod order;
 mod put;
 
@@ -66,6 +73,8 @@ impl Method for CopyFile {
         match order {
             Order::Get(get) => get.run(ctx).await,
             Order::Put(put) => put.run(ctx).await,
+            Order::List(list) => list.run(ctx).await,
+            Order::Make(make) => make.run(ctx).await,
         }
     }
 }
@@ -81,6 +90,8 @@ fn not_ours(user: &str) -> Option<String> {
         Err(why) => Some(why),
     }
 }
+
+pub(crate) use order::rate_of;
 
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,10 @@ use crate::blobs::Blobs;
 use crate::broker::{Broker, Bulk};
 use crate::engine::EngineHandle;
 use crate::methods::Setup;
-use crate::results::{Audience, Contents, ReceiverOf, Results, SenderOf, Wiring};
+use crate::results::{Audience, Contents, Entitled, ReceiverOf, Results, SenderOf, Wiring};
 use crate::store::Reader;
 use crate::supervise::Supervisor;
+use crate::traffic::Class;
 
 /// What the tasks are connected to: events, the way out, and what comes in from the engine and from the broker.
 type Ways = (EngineHandle, Broker, mpsc::Receiver<Vec<Effect>>, mpsc::Receiver<Bulk>);
@@ -67,7 +68,12 @@ fn sender_of(dir: &Path) -> anyhow::Result<SenderOf> {
     Ok(Arc::new(move |ticket| {
         let owner = reader.lock().unwrap_or_else(PoisonError::into_inner).blob_owner(ticket);
         match owner {
-            Ok(owner) => owner.map(|owner| (owner.sender, owner.sealed)),
+            Ok(owner) => owner.map(|owner| Entitled {
+                node: owner.sender,
+                seal: owner.sealed,
+                rate: owner.rate,
+                class: if owner.is_copy { Class::Files } else { Class::Outputs },
+            }),
             Err(error) => {
                 tracing::error!(?ticket, %error, "it can't be read whose message this is");
                 None
@@ -79,5 +85,6 @@ fn sender_of(dir: &Path) -> anyhow::Result<SenderOf> {
 /// For which node what goes along with a message of ours is.
 fn receiver_of(dir: &Path) -> anyhow::Result<ReceiverOf> {
     let reader = Reader::open(dir)?;
-    Ok(Arc::new(move |id| Ok(reader.content_owner(id)?)))
+    let entitled = |(node, seal)| Entitled { node, seal, rate: None, class: Class::Files };
+    Ok(Arc::new(move |id| Ok(reader.content_owner(id)?.map(entitled))))
 }

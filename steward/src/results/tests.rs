@@ -10,10 +10,11 @@ use protocol::outcome::Stream;
 use protocol::step::Effect;
 use tokio::sync::mpsc;
 
-use super::{Contents, Results, Wants, Wiring};
+use super::{Contents, Entitled, Results, Wants, Wiring};
 use crate::blobs::{Blobs, Owner};
 use crate::broker::harness::{Edge, NatsServer, node, wait_for};
 use crate::methods::live::LiveOutputs;
+use crate::traffic::Class;
 
 /// An edge with results and a folder of its own.
 struct Side {
@@ -30,6 +31,10 @@ impl Drop for Side {
     }
 }
 
+fn entitled(name: &str) -> Entitled {
+    Entitled { node: node(name), seal: false, rate: None, class: Class::Outputs }
+}
+
 /// All odd tickets are messages of `central`.
 fn side(server: &NatsServer, name: &str, incarnation: u64) -> Side {
     let mut edge = Edge::new(&server.address(), name, incarnation);
@@ -43,10 +48,10 @@ fn side(server: &NatsServer, name: &str, incarnation: u64) -> Side {
         effects,
         bulk: edge.bulk.take().unwrap(),
         live: LiveOutputs::default(),
-        receiver_of: Arc::new(|id| Ok((id.0 % 2 == 1).then(|| (node("ship1"), false)))),
+        receiver_of: Arc::new(|id| Ok((id.0 % 2 == 1).then(|| entitled("ship1")))),
         contents: Contents::new(blobs.clone()),
         wants: Wants::default(),
-        sender_of: Arc::new(|ticket| Some((node(if ticket.0 % 2 == 1 { "central" } else { "other" }), false))),
+        sender_of: Arc::new(|ticket| Some(entitled(if ticket.0 % 2 == 1 { "central" } else { "other" }))),
     });
     let tasks = [tokio::spawn(made.clone().receiving()), tokio::spawn(made.serving())];
     Side { edge, results, blobs, _dir: dir, tasks }

@@ -24,6 +24,7 @@ use super::show::StoredOutput;
 use super::{evidence, identities, inbox, list, out_lanes, outbox, peers, schema, show};
 use crate::blobs::{Blobs, Owner};
 use crate::engine::Filter;
+use crate::methods;
 use crate::view::{ErrorView, MessageView, ScheduleResultView, ScheduleView};
 
 /// A connection that reads. Calls block for as long as a look into the file takes.
@@ -42,6 +43,10 @@ pub(crate) struct BlobOwner {
     pub(crate) id: MessageId,
     /// Whether it came sealed.
     pub(crate) sealed: bool,
+    /// Whether it is a file that is copied, and how many bytes of it may go in a second.
+    pub(crate) is_copy: bool,
+    /// See `is_copy`.
+    pub(crate) rate: Option<u64>,
     /// Its standard output.
     pub(crate) stdout: Output,
     /// Its standard error.
@@ -172,7 +177,10 @@ impl Reader {
                 let Outcome { stdout, stderr, .. } = &*outcome;
                 let (stdout, stderr) = (stdout.clone(), stderr.clone());
                 let (sender, id, sealed) = (row.message.from, row.message.id, row.message.options.seal);
-                Some(BlobOwner { sender, id, sealed, stdout, stderr })
+                let is_copy = row.message.method.as_str() == methods::COPY_FILE;
+                let data = is_copy.then(|| methods::data(&row.message.body).ok()).flatten();
+                let rate = data.and_then(|data| methods::copy_file::rate_of(&data));
+                Some(BlobOwner { sender, id, sealed, is_copy, rate, stdout, stderr })
             }
         }))
     }

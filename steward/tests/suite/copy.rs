@@ -307,3 +307,132 @@ fn a_copy_goes_on_without_its_command_and_is_put_in_its_place_by_another() {
     same(&from.join("big"), &to.join("again"));
     assert_eq!(names(&to), ["again", "big"]);
 }
+
+#[test]
+fn a_file_goes_from_node_to_node_and_nothing_of_it_stays_in_between() {
+    let fleet = Fleet::new();
+    let (central, ship1, ship2) = (fleet.node("central"), fleet.node("ship1"), fleet.node("ship2"));
+    let (from, to) = (folder(&fleet, "from"), folder(&fleet, "to"));
+    file(&from.join("a"), &noise(3_000_000), 0o640);
+    file(&from.join("b"), b"short", 0o600);
+    for name in ["a", "b"] {
+        central.cli(&["cp", &there("ship1", &from.join(name)), &there("ship2", &to)]).ok();
+        same(&from.join(name), &to.join(name));
+    }
+    for node in [&central, &ship1, &ship2] {
+        nothing_is_left(node, &[]);
+    }
+}
+
+/// A folder with all kinds of things in it, and what a copy of it has: everything but the pipe.
+fn charts(fleet: &Fleet) -> PathBuf {
+    let root = folder(fleet, "charts");
+    fs::create_dir_all(root.join("north/deep")).unwrap();
+    fs::create_dir(root.join("empty")).unwrap();
+    for (name, len) in [("a", 10), ("north/b", 400_000), ("north/deep/c", 0), ("d with spaces", 5000)] {
+        file(&root.join(name), &noise(len), 0o640);
+    }
+    for n in 0..40 {
+        file(&root.join(format!("north/deep/n{n}")), &noise(100 + n), 0o600);
+    }
+    symlink("../a", root.join("north/link")).unwrap();
+    symlink("/etc", root.join("out")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe"), rustix::fs::Mode::RWXU).unwrap();
+    root
+}
+
+#[track_caller]
+fn same_charts(one: &Path, other: &Path) {
+    let mut left = vec![PathBuf::new()];
+    while let Some(below) = left.pop() {
+        let (here, there) = (one.join(&below), other.join(&below));
+        let mut expected = names(&here);
+        expected.retain(|name| name != "pipe");
+        assert_eq!(names(&there), expected, "{}", below.display());
+        for name in expected {
+            let (a, b) = (here.join(&name), there.join(&name));
+            let is = fs::symlink_metadata(&a).unwrap();
+            if is.is_symlink() {
+                assert_eq!(fs::read_link(&a).unwrap(), fs::read_link(&b).unwrap());
+            } else if is.is_dir() {
+                assert!(fs::symlink_metadata(&b).unwrap().is_dir());
+                left.push(below.join(&name));
+            } else {
+                same(&a, &b);
+            }
+        }
+    }
+}
+
+#[test]
+fn folders_are_copied_every_way_and_again_only_where_something_is_missing() {
+    let fleet = Fleet::new();
+    let (central, ship1, ship2) = (fleet.node("central"), fleet.node("ship1"), fleet.node("ship2"));
+    let (root, here, far, new) =
+        (charts(&fleet), folder(&fleet, "here"), folder(&fleet, "far"), fleet.dir().join("new"));
+    let ran = central.cli(&["cp", "-r", &there("ship1", &root), text(&here)]).ok();
+    assert!(ran.stderr.contains("pipe: not copied"), "{ran:?}");
+    same_charts(&root, &here.join("charts"));
+    central.cli(&["cp", "-r", text(&root), &there("ship1", &far)]).ok();
+    same_charts(&root, &far.join("charts"));
+    central.cli(&["cp", "-r", &there("ship1", &root), &there("ship2", &new)]).ok();
+    same_charts(&root, &new.join("charts"));
+    for node in [&central, &ship1, &ship2] {
+        nothing_is_left(node, &[]);
+    }
+    let copied = || {
+        central.messages().iter().filter(|message| matches!(message["data"][0].as_str(), Some("get" | "put"))).count()
+    };
+    let before = copied();
+    fs::remove_file(here.join("charts/north/b")).unwrap();
+    fs::write(far.join("charts/a"), "somebody was here").unwrap();
+    central.cli(&["cp", "-r", &there("ship1", &root), text(&here)]).ok();
+    central.cli(&["cp", "-r", text(&root), &there("ship1", &far)]).ok();
+    same_charts(&root, &here.join("charts"));
+    same_charts(&root, &far.join("charts"));
+    assert_eq!(copied(), before + 2, "what is there does not travel again");
+}
+
+#[test]
+fn a_folder_is_whole_after_both_ends_and_the_command_were_killed_in_the_middle() {
+    let fleet = Fleet::new();
+    let (mut central, mut ship1) = (fleet.node("central"), fleet.node("ship1"));
+    let (root, far) = (charts(&fleet), folder(&fleet, "far"));
+    for n in 0..4 {
+        file(&root.join(format!("big{n}")), &noise(15_000_000 + n), 0o640);
+    }
+    let from = there("ship1", &root);
+    for args in [["-r", from.as_str(), text(&far)], ["-r", text(&root), "ship1:charts"]] {
+        let mut cp = begin(&fleet, &central, &args);
+        under_way(&central);
+        ship1.kill();
+        ship1.start();
+        central.kill();
+        central.start();
+        let mut other = begin(&fleet, &central, &args);
+        cp.kill();
+        assert_eq!(other.wait(SOON).code(), Some(0), "{}", said(&fleet));
+    }
+    same_charts(&root, &far.join("charts"));
+    same_charts(&root, &ship1.dir().join("files/charts/charts"));
+    nothing_is_left(&ship1, &[]);
+}
+
+#[test]
+fn a_limit_holds_both_ways() {
+    let fleet = Fleet::new();
+    let (central, _ship1) = (fleet.node("central"), fleet.node("ship1"));
+    let (from, to) = (folder(&fleet, "from"), folder(&fleet, "to"));
+    let original = from.join("a");
+    file(&original, &noise(150_000), 0o640);
+    for (args, copy) in [
+        ([there("ship1", &original), to.join("got").display().to_string()], "got"),
+        ([original.display().to_string(), there("ship1", &to.join("put"))], "put"),
+    ] {
+        let begun = SystemTime::now();
+        central.cli(&["cp", "--limit", "64KiB", &args[0], &args[1]]).ok();
+        let took = begun.elapsed().unwrap();
+        assert!(took > Duration::from_millis(900), "150 kB came within {took:?}");
+        same(&original, &to.join(copy));
+    }
+}

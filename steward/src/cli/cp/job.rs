@@ -1,4 +1,4 @@
-//! One file that is copied: the message is sent, waited for, and what has come is put in its place.
+//! One file that is copied: the message is sent, waited for, and what has come is put in its place, or sent on.
 
 use std::path::Path;
 
@@ -12,15 +12,13 @@ use super::meter::{Line, Meter};
 use super::waiting;
 use crate::api::client::{Client, ClientError};
 use crate::cli::exit::{Exit, UsageError};
-use crate::cli::send;
+use crate::cli::{output, send};
 use crate::copies::attributes::{Attributes, FileView};
 use crate::copies::placing::Place;
 use crate::copies::snapshot;
 use crate::intake::MessageInput;
+use crate::methods;
 use crate::view::MessageView;
-
-/// The method that does it there.
-const METHOD: &str = "CopyFile";
 
 /// A file to be copied.
 #[derive(Debug, Clone)]
@@ -28,9 +26,19 @@ pub(super) struct Job {
     /// None where a copy is gone on with.
     pub(super) from: Option<End>,
     pub(super) to: End,
+    /// Whether `to` is the file itself, and no folder for it.
+    pub(super) is_exact: bool,
     /// The message of a copy that is under way, or over.
     pub(super) resume: Option<String>,
+    pub(super) terms: Terms,
+}
+
+/// What holds for all copies of a command.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Terms {
     pub(super) seal: bool,
+    /// Bytes of a file that may travel in a second.
+    pub(super) rate: Option<u64>,
 }
 
 /// A copy whose message did not end well.
@@ -44,14 +52,77 @@ pub(super) struct Failed {
 /// Whether something can be copied between these two.
 pub(super) fn check(from: &End, to: &End) -> Result<(), UsageError> {
     match (from, to) {
-        (End::There(..), End::Here(_)) | (End::Here(_), End::There(..)) => Ok(()),
         (End::Here(_), End::Here(_)) => {
             Err(UsageError(format!("{from} and {to} are both on this machine; on a node it is NODE:PATH")))
         }
-        (End::There(..), End::There(..)) => {
-            Err(UsageError(format!("{from} and {to} are both on nodes; copy to this machine, and from there")))
-        }
+        (End::There(..), _) | (_, End::There(..)) => Ok(()),
     }
+}
+
+impl Terms {
+    /// Has a node do something about files, and waits for its answer.
+    pub(super) async fn command(
+        &self,
+        client: &Client,
+        node: &NodeName,
+        data: Vec<String>,
+        label: &End,
+        meter: &Meter,
+    ) -> anyhow::Result<MessageView> {
+        let line = meter.begin(label.to_string());
+        let ended = async {
+            let id = self.send(client, node, data).await?;
+            meter.accepted(line, &id);
+            waiting::ended(client, &id, line, meter).await
+        };
+        let ended = ended.await;
+        meter.end(line);
+        let view = ended?;
+        well(&view)?;
+        Ok(view)
+    }
+
+    /// Tells the node here that what a copy has brought is in its place.
+    pub(super) async fn placed(&self, client: &Client, id: &str, meter: &Meter) -> anyhow::Result<()> {
+        let placed = format!("/v1/copies/{id}/placed");
+        Ok(waiting::again(meter, async || client.tell(&placed).await).await?)
+    }
+
+    async fn send(&self, client: &Client, node: &NodeName, data: Vec<String>) -> anyhow::Result<String> {
+        let message = MessageInput {
+            to_node: node.to_string(),
+            data,
+            command_or_event: "CommandACK".to_owned(),
+            method: methods::COPY_FILE.to_owned(),
+            method_timeout: Some(0.0),
+            parallel: Some(true),
+            seal: self.seal.then_some(true),
+            ..MessageInput::default()
+        };
+        let ids = send::submit(client, &[message]).await?;
+        ids.into_iter().next().context("the node gave no id")
+    }
+
+    /// The request that gives a file to the node here, for another.
+    fn upload(&self, to: (&NodeName, &str), name: Option<&str>, attributes: &Attributes) -> String {
+        let mut query = url::form_urlencoded::Serializer::new("/v1/copies?".to_owned());
+        query.append_pair("to", to.0.as_str()).append_pair("path", to.1);
+        if let Some(name) = name {
+            query.append_pair("name", name);
+        }
+        query.append_pair("mode", &attributes.mode_text()).append_pair("modified", &attributes.modified_text());
+        if let Some(rate) = self.rate {
+            query.append_pair("rate", &rate.to_string());
+        }
+        query.append_pair("seal", if self.seal { "true" } else { "false" });
+        query.finish()
+    }
+}
+
+/// The answer to a file that is given.
+#[derive(serde::Deserialize)]
+struct Sent {
+    id: String,
 }
 
 impl Job {
@@ -66,42 +137,52 @@ impl Job {
     /// Copies it.
     pub(super) async fn run(self, client: &Client, meter: &Meter) -> anyhow::Result<()> {
         let line = meter.begin(self.label());
-        let done = match (&self.from, &self.resume, &self.to) {
-            (Some(End::There(node, path)), _, End::Here(to)) => {
-                // Before anything travels.
-                Place::find(to, self.name())?;
-                let id = self.get(client, node, path).await?;
-                self.arrive(client, &id, to, line, meter).await
-            }
-            (None, Some(id), End::Here(to)) => self.arrive(client, id, to, line, meter).await,
-            (Some(End::Here(path)), _, End::There(node, to)) => {
-                let id = self.put(client, path, (node, to), line, meter).await?;
-                self.depart(client, &id, line, meter).await
-            }
-            (None, Some(id), End::There(..)) => self.depart(client, id, line, meter).await,
-            (from, _, to) => Err(anyhow::anyhow!("nothing can be copied from {from:?} to {to}")),
-        };
+        let done = self.copy(client, line, meter).await;
         meter.end(line);
         done
     }
 
-    fn name(&self) -> Option<&std::ffi::OsStr> {
-        self.from.as_ref().and_then(End::name)
+    async fn copy(&self, client: &Client, line: Line, meter: &Meter) -> anyhow::Result<()> {
+        let id = match (&self.from, &self.resume) {
+            (Some(End::There(node, path)), _) => {
+                if let End::Here(to) = &self.to {
+                    // Before anything travels.
+                    Place::find(to, self.name())?;
+                }
+                let mut data = vec!["get".to_owned(), path.clone()];
+                data.extend(self.terms.rate.map(|rate| format!("rate={rate}")));
+                self.terms.send(client, node, data).await?
+            }
+            (Some(End::Here(path)), _) => {
+                let End::There(node, to) = &self.to else { anyhow::bail!("both ends are on this machine") };
+                let id = self.put(client, path, (node, to), line, meter).await?;
+                return self.depart(client, &id, line, meter).await;
+            }
+            (None, Some(id)) => id.clone(),
+            (None, None) => anyhow::bail!("there is nothing to copy"),
+        };
+        meter.accepted(line, &id);
+        let view = waiting::ended(client, &id, line, meter).await?;
+        well(&view)?;
+        if let Some(why) = view.reason.as_deref() {
+            meter.clear();
+            output::note(&format!("{}: {why}", self.label()));
+        }
+        // A copy to a node has nothing to bring back.
+        if view.data.first().is_some_and(|verb| verb == "put") {
+            return Ok(());
+        }
+        let text = view.stderr.as_deref().unwrap_or_default();
+        let file: FileView = serde_json::from_str(text).with_context(|| format!("message {id} brought no file"))?;
+        match &self.to {
+            End::Here(to) => self.arrive(client, &view, &file, to, meter).await?,
+            End::There(node, to) => self.pass_on(client, &view, &file, (node, to), line, meter).await?,
+        }
+        self.terms.placed(client, &id, meter).await
     }
 
-    async fn get(&self, client: &Client, node: &NodeName, path: &str) -> anyhow::Result<String> {
-        let message = MessageInput {
-            to_node: node.to_string(),
-            data: vec!["get".to_owned(), path.to_owned()],
-            command_or_event: "CommandACK".to_owned(),
-            method: METHOD.to_owned(),
-            method_timeout: Some(0.0),
-            parallel: Some(true),
-            seal: self.seal.then_some(true),
-            ..MessageInput::default()
-        };
-        let ids = send::submit(client, &[message]).await?;
-        ids.into_iter().next().context("the node gave no id")
+    fn name(&self) -> Option<&std::ffi::OsStr> {
+        self.from.as_ref().filter(|_| !self.is_exact).and_then(End::name)
     }
 
     /// Gives a file to the node here, which brings it there.
@@ -109,24 +190,13 @@ impl Job {
         &self,
         client: &Client,
         path: &Path,
-        (node, to): (&NodeName, &str),
+        to: (&NodeName, &str),
         line: Line,
         meter: &Meter,
     ) -> anyhow::Result<String> {
-        #[derive(serde::Deserialize)]
-        struct Sent {
-            id: String,
-        }
         let (_, is) = snapshot::open(path)?;
-        let attributes = Attributes::of(&is);
-        let mut query = url::form_urlencoded::Serializer::new("/v1/copies?".to_owned());
-        query.append_pair("to", node.as_str()).append_pair("path", to);
-        if let Some(name) = path.file_name() {
-            query.append_pair("name", name.to_str().context("its name is no text (UTF-8), and messages are")?);
-        }
-        query.append_pair("mode", &attributes.mode_text()).append_pair("modified", &attributes.modified_text());
-        query.append_pair("seal", if self.seal { "true" } else { "false" });
-        let query = query.finish();
+        let name = self.name().map(|name| name.to_str().context("its name is no text (UTF-8), and messages are"));
+        let query = self.terms.upload(to, name.transpose()?, &Attributes::of(&is));
         meter.total(line, is.len());
         // Given twice it is there once: the same content in the same place.
         let sent = waiting::again(meter, async || {
@@ -142,26 +212,46 @@ impl Job {
         Ok(well(&waiting::ended(client, id, line, meter).await?)?)
     }
 
-    /// Waits for the content of a file, and puts it in its place.
-    async fn arrive(&self, client: &Client, id: &str, to: &Path, line: Line, meter: &Meter) -> anyhow::Result<()> {
-        meter.accepted(line, id);
-        let view = waiting::ended(client, id, line, meter).await?;
-        well(&view)?;
-        let text = view.stderr.as_deref().unwrap_or_default();
-        let file: FileView = serde_json::from_str(text).with_context(|| format!("message {id} brought no file"))?;
-        let attributes =
-            Attributes::read(&file.mode, &file.modified).context("mode and time of the file make no sense")?;
-        let place = Place::find(to, Path::new(&file.path).file_name())?;
+    /// Puts what has come in its place.
+    async fn arrive(
+        &self,
+        client: &Client,
+        view: &MessageView,
+        file: &FileView,
+        to: &Path,
+        meter: &Meter,
+    ) -> anyhow::Result<()> {
+        let attributes = attributes(file)?;
+        let place = Place::find(to, Path::new(&file.path).file_name().filter(|_| !self.is_exact))?;
         let id: MessageId = view.id.parse()?;
-        waiting::again(meter, async || bring(client, &view, &file, &attributes, &place, id).await).await??;
-        let placed = format!("/v1/copies/{id}/placed");
-        waiting::again(meter, async || client.tell(&placed).await).await?;
-        if let Some(why) = view.reason.as_deref() {
-            meter.clear();
-            crate::cli::output::note(&format!("{}: {why}", self.label()));
-        }
-        Ok(())
+        waiting::again(meter, async || bring(client, view, file, &attributes, &place, id).await).await?
     }
+
+    /// Sends what has come from one node on to another.
+    async fn pass_on(
+        &self,
+        client: &Client,
+        view: &MessageView,
+        file: &FileView,
+        to: (&NodeName, &str),
+        line: Line,
+        meter: &Meter,
+    ) -> anyhow::Result<()> {
+        let name = Path::new(&file.path).file_name().and_then(|name| name.to_str()).filter(|_| !self.is_exact);
+        let query = self.terms.upload(to, name, &attributes(file)?);
+        let path = format!("/v1/messages/{}/stdout", view.id);
+        let sent = waiting::again(meter, async || {
+            let content = client.stream(&path).await?;
+            client.pass_on::<Sent>(&query, content).await
+        });
+        let id = sent.await?.id;
+        meter.total(line, file.bytes);
+        self.depart(client, &id, line, meter).await
+    }
+}
+
+fn attributes(file: &FileView) -> anyhow::Result<Attributes> {
+    Attributes::read(&file.mode, &file.modified).context("mode and time of the file make no sense")
 }
 
 /// Brings the content from the node here to its place. The outer error is one of the way to the node.

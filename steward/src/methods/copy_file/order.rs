@@ -3,6 +3,7 @@
 use crate::config::units;
 use crate::copies;
 use crate::copies::attributes::Attributes;
+use crate::copies::tree::{EntryKind, EntryView};
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +12,10 @@ pub(crate) enum Order {
     Get(Get),
     /// Make what goes along with the message a file.
     Put(Put),
+    /// Tell what lies in a folder.
+    List(List),
+    /// Make folders and links.
+    Make(Make),
 }
 
 /// The content of this file.
@@ -34,10 +39,27 @@ pub(crate) struct Put {
     /// Of its content.
     pub(super) hash: blake3::Hash,
     pub(super) attributes: Attributes,
+    /// So many bytes a second of it may travel.
+    pub(super) rate: Option<u64>,
+}
+
+/// What lies in this folder and below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct List {
+    pub(super) path: String,
+}
+
+/// Folders and links that are to be in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Make {
+    pub(super) path: String,
+    /// What the folder is called in the path, where that is there already.
+    pub(super) name: Option<String>,
+    pub(super) entries: Vec<EntryView>,
 }
 
 /// What may stand in `data[0]`.
-const VERBS: &str = "get, put";
+const VERBS: &str = "get, put, list, make";
 
 /// The longest file, in bytes (8 EiB less one): what a file system can tell.
 const FILE_BYTES_MAX: u64 = i64::MAX as u64;
@@ -49,6 +71,9 @@ impl Order {
             return Err(format!("data has no two items; give what to do ({VERBS}) and the path"));
         };
         copies::check(path).map_err(|why| format!("data[1]: {why}"))?;
+        if verb == "make" {
+            return Make::read(path, options).map(Self::Make);
+        }
         let mut options = Options::read(options)?;
         let path = path.clone();
         let order = match verb.as_str() {
@@ -59,9 +84,12 @@ impl Order {
                     "body" => Ok(true),
                     other => Err(format!("{other:?} is neither both nor body")),
                 })?;
+                // Whoever serves the output reads it from the message.
+                options.take("rate", rate)?;
                 Self::Get(Get { path, limit, is_bare: is_bare.unwrap_or(false) })
             }
             "put" => Self::Put(Put::read(path, &mut options)?),
+            "list" => Self::List(List { path }),
             other => return Err(format!("data[0]: {other:?} is none of {VERBS}")),
         };
         options.none_left(verb)?;
@@ -73,11 +101,7 @@ impl Put {
     fn read(path: String, options: &mut Options<'_>) -> Result<Self, String> {
         let missing =
             |name: &str| format!("data: put needs the option {name}; `steward cp` sends it together with the content");
-        let name = options.take("name", |name| match copies::check(name) {
-            Ok(()) if !name.contains('/') => Ok(name.to_owned()),
-            Ok(()) => Err("it has a slash".to_owned()),
-            Err(why) => Err(why),
-        })?;
+        let (name, rate) = (options.take("name", name)?, options.take("rate", rate)?);
         let bytes = options.take("bytes", |text| {
             let number = text.parse().ok().filter(|bytes| *bytes <= FILE_BYTES_MAX);
             number.ok_or_else(|| format!("{text:?} is no length of a file"))
@@ -90,8 +114,67 @@ impl Put {
         let attributes = Attributes::read(&mode, &modified)
             .ok_or("data: mode is no octal number up to 777, or modified no time like 1795363200.000000000")?;
         let (bytes, hash) = (bytes.ok_or_else(|| missing("bytes"))?, hash.ok_or_else(|| missing("blake3"))?);
-        Ok(Self { path, name, bytes, hash, attributes })
+        Ok(Self { path, name, bytes, hash, attributes, rate })
     }
+}
+
+impl Make {
+    /// Behind the path stand `name=` and entries, each as [`List`] tells them.
+    fn read(path: &str, words: &[String]) -> Result<Self, String> {
+        let (given, words, at) = match words.split_first() {
+            Some((first, rest)) if first.starts_with("name=") => (first.strip_prefix("name="), rest, 3),
+            Some(_) | None => (None, words, 2),
+        };
+        let name = given.map(name).transpose().map_err(|why| format!("data[2]: name: {why}"))?;
+        let mut entries = Vec::with_capacity(words.len());
+        for (index, word) in words.iter().enumerate() {
+            let entry: EntryView =
+                serde_json::from_str(word).map_err(|error| format!("data[{}]: {error}", at + index))?;
+            let is_whole = match entry.kind {
+                EntryKind::Folder => entry.mode.is_some(),
+                EntryKind::Link => {
+                    entry.to.as_deref().is_some_and(|to| !to.is_empty() && !to.contains('\0')) && !entry.path.is_empty()
+                }
+                EntryKind::File | EntryKind::Other => false,
+            };
+            if !is_whole {
+                return Err(format!(
+                    "data[{}]: it is neither a folder with its mode nor a link with where it leads to",
+                    at + index
+                ));
+            }
+            if !entry.path.is_empty() {
+                copies::check(&entry.path).map_err(|why| format!("data[{}]: {why}", at + index))?;
+                if entry.path.starts_with('/') {
+                    return Err(format!("data[{}]: {:?} is not below the folder", at + index, entry.path));
+                }
+            }
+            entries.push(entry);
+        }
+        Ok(Self { path: path.to_owned(), name, entries })
+    }
+}
+
+/// What a file or a folder is called.
+fn name(name: &str) -> Result<String, String> {
+    match copies::check(name) {
+        Ok(()) if !name.contains('/') => Ok(name.to_owned()),
+        Ok(()) => Err("it has a slash".to_owned()),
+        Err(why) => Err(why),
+    }
+}
+
+/// Bytes a second; 0 makes no sense.
+fn rate(text: &str) -> Result<u64, String> {
+    units::size(text).and_then(|rate| match rate {
+        0 => Err("with 0 bytes a second nothing would come".to_owned()),
+        rate => Ok(rate),
+    })
+}
+
+/// The rate that the data of a message asks for, in bytes a second.
+pub(crate) fn rate_of(data: &[String]) -> Option<u64> {
+    data.iter().skip(2).find_map(|word| rate(word.strip_prefix("rate=")?).ok())
 }
 
 fn text(text: &str) -> Result<String, String> {

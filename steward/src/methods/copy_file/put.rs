@@ -16,6 +16,7 @@ use super::super::context::Stop;
 use super::super::{Ending, MethodCtx, MethodError};
 use super::order::Put;
 use crate::blobs::{Blobs, Fetching, Owner};
+use crate::clock::Clock;
 use crate::copies;
 use crate::copies::placing::Place;
 use crate::engine::little_room;
@@ -133,8 +134,14 @@ impl Put {
 
     /// Asks for piece after piece until there are enough.
     async fn pieces(&self, wanted: &mut Wanted, mut file: Fetching) -> Result<Fetching, Undone> {
-        let mut most = ASK_BYTES_START;
+        let (mut most, begun, clock) = (ASK_BYTES_START, file.have(), Clock::start());
         while file.have() < self.bytes {
+            if let Some(rate) = self.rate {
+                // Asked for when it may have come, and no more than a second's worth at once.
+                most = most.min(rate.max(1024));
+                let due = Duration::from_secs_f64((file.have() - begun) as f64 / rate as f64);
+                tokio::time::sleep(due.saturating_sub(clock.elapsed())).await;
+            }
             let (before, end) = (file.have(), (file.have() + most).min(self.bytes));
             wanted.ask(before, end - before).await;
             let asked = tokio::time::timeout(QUICK, std::future::pending::<()>());
@@ -164,7 +171,7 @@ impl Put {
                 }
             };
             most = match (is_slow, is_quick) {
-                (true, _) => (most / 2).max(ASK_BYTES_MIN),
+                (true, _) => (most / 2).max(ASK_BYTES_MIN.min(most)),
                 (false, true) if file.have() >= end => (most * 2).min(ASK_BYTES_MAX),
                 (false, _) => most,
             };
