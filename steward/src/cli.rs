@@ -41,6 +41,7 @@ mod send;
 mod show;
 mod source;
 mod table;
+mod tail;
 mod up;
 mod verify;
 mod when;
@@ -73,6 +74,7 @@ const VERBS: &[Entry] = &[
     entry::<show::Show>(),
     entry::<logs::Logs>(),
     entry::<cp::Cp>(),
+    entry::<tail::Tail>(),
     entry::<cancel::Cancel>(),
     entry::<schedules::Schedules>(),
     entry::<verify::Verify>(),

@@ -194,23 +194,27 @@ impl Intake {
         Ok(accepted)
     }
 
-    /// Accepts messages of the node itself, at most [`CHUNK_MESSAGES_MAX`] and [`CHUNK_BYTES_MAX`] of `data`, and keeps how
-    /// far whoever gives them is, in one transaction: all of it or nothing. There may be no messages.
-    pub(crate) async fn keep(&self, inputs: Vec<MessageInput>, cursor: Cursor) -> Result<Vec<MessageId>, IntakeError> {
-        let fault = |index: usize, error: String| IntakeError::Invalid(vec![Fault { index, error }]);
+    /// Messages of the node itself, checked and with their ids. If one makes no sense, there are none.
+    pub(crate) fn prepare(&self, inputs: Vec<MessageInput>) -> Result<Vec<Message>, IntakeError> {
         let mut messages = Vec::with_capacity(inputs.len());
         for (index, input) in inputs.into_iter().enumerate() {
-            messages.extend(input.check(&self.defaults, |_| ids::next()).map_err(|error| fault(index, error))?);
+            let checked = input.check(&self.defaults, |_| ids::next());
+            messages.extend(checked.map_err(|error| IntakeError::Invalid(vec![Fault { index, error }]))?);
         }
+        Ok(messages)
+    }
+
+    /// Accepts messages of the node itself, at most [`CHUNK_MESSAGES_MAX`] and [`CHUNK_BYTES_MAX`] of `data`, and keeps how
+    /// far whoever gives them is, in one transaction: all of it or nothing. There may be no messages. After an error of the
+    /// engine it may be so all the same, later: whoever tries again does so with the very same messages, whose ids the engine knows.
+    pub(crate) async fn keep(&self, messages: Vec<Message>, cursor: Cursor) -> Result<Vec<MessageId>, IntakeError> {
         let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
         if messages.len() > CHUNK_MESSAGES_MAX || bytes > CHUNK_BYTES_MAX || cursor.text.len() > CURSOR_BYTES_MAX {
             let (many, long) = (messages.len(), cursor.text.len());
-            return Err(fault(
-                0,
-                format!(
-                    "{many} messages with {bytes} bytes and a cursor of {long} bytes are too much for one transaction"
-                ),
-            ));
+            let error = format!(
+                "{many} messages with {bytes} bytes and a cursor of {long} bytes are too much for one transaction"
+            );
+            return Err(IntakeError::Invalid(vec![Fault { index: 0, error }]));
         }
         let kept = self.engine.keep(messages, cursor).await;
         kept.map_err(|error| IntakeError::Engine { accepted: Vec::new(), error })

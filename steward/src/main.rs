@@ -46,6 +46,8 @@ mod copies;
 
 mod syslog;
 
+mod tails;
+
 mod view;
 
 mod supervise;

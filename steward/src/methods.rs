@@ -34,6 +34,7 @@ mod schedule_result;
 mod script;
 mod shell_command;
 mod syslogforwarding;
+mod tail_file;
 mod text_logging;
 
 use std::collections::{BTreeSet, HashSet};
@@ -52,6 +53,7 @@ pub(crate) use job_guard::Guard;
 pub(crate) use own::{OwnMethods, Told};
 pub(crate) use ready::Permit;
 pub(crate) use runner::{Runner, Setup};
+pub(crate) use tail_file::pattern::Pattern as PathPattern;
 
 use context::{Batch, Host, StopSwitch};
 use once::Ran;
@@ -65,6 +67,7 @@ static TABLE: &[&dyn Entry] = &[
     &Row::<syslogforwarding::Syslogforwarding>::NEW,
     &Row::<http_get::HttpGet>::NEW,
     &Row::<copy_file::CopyFile>::NEW,
+    &Row::<tail_file::TailFile>::NEW,
     &Row::<say_hello::SayHello>::NEW,
     &Row::<op_process_list::OpProcessList>::NEW,
     &Row::<op_process_stop::OpProcessStop>::NEW,
@@ -93,6 +96,9 @@ pub(crate) const RULES_APPLY: &str = <op_rules_apply::OpRulesApply as Method>::N
 
 /// The method that takes lines of syslog in.
 pub(crate) const SYSLOG: &str = <syslogforwarding::Syslogforwarding as Method>::NAME;
+
+/// The method that follows files.
+pub(crate) const TAIL_FILE: &str = <tail_file::TailFile as Method>::NAME;
 
 /// The method that has a node renew its keys.
 pub(crate) const KEYS_RENEW: &str = <op_keys_renew::OpKeysRenew as Method>::NAME;
@@ -283,6 +289,9 @@ pub(crate) fn recover(dir: &Path, running: &[(Ticket, MessageId)]) -> usize {
             tracing::warn!(log = log.name, %error, "the log could not be compared with its journal; lines of messages \
                 that run again may be in it twice");
         }
+    }
+    if let Err(error) = crate::tails::recover(dir) {
+        tracing::warn!(%error, "what was appended last to a file below tails/ can't be looked at; lines may be in it twice");
     }
     if let Err(error) = http_get::recover(dir) {
         tracing::warn!(%error, "what is left of downloads that were not whole could not be removed");

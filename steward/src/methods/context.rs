@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use protocol::event::Ticket;
-use protocol::message::MessageId;
+use protocol::message::{Message, MessageId};
 use protocol::name::NodeName;
 use protocol::outcome::{Final, Outcome};
 use protocol::step::Run;
@@ -36,6 +36,7 @@ use crate::security::rules::{Limits, Rules};
 use crate::store::{Cursor, CursorName, ErrorRow, Note, OrderRow, Reader, ResultRow};
 use crate::supervise::Supervisor;
 use crate::syslog::Desk;
+use crate::tails::Tails;
 
 /// What all runs of a node share.
 pub(super) struct Host {
@@ -62,6 +63,7 @@ pub(super) struct Host {
     pub(super) intake: Intake,
     pub(super) reader: Arc<Reader>,
     pub(super) own: OwnMethods,
+    pub(super) tails: Tails,
     /// Ends that are not with the engine yet, in messages.
     pub(super) untold: watch::Sender<usize>,
     /// Messages that are taken up when the node starts again.
@@ -330,15 +332,31 @@ impl<'a> MethodCtx<'a> {
         read.map_err(|error| MethodError(format!("how far it is can't be read: {error}")))
     }
 
+    /// Messages of this node, checked and with their ids, to be kept.
+    pub(crate) fn prepare(&self, inputs: Vec<MessageInput>) -> Result<Vec<Message>, MethodError> {
+        self.host.intake.prepare(inputs).map_err(|error| MethodError(error.to_string()))
+    }
+
     /// Accepts messages of this node (all or none; there may be none) and keeps how far the run is, in one transaction.
     /// So what reads from a cursor loses nothing and gives nothing twice, wherever the node is killed. The cursor goes
-    /// with the end of the run. An error leaves both as they were: the same can be tried again later.
-    pub(crate) async fn keep(&self, inputs: Vec<MessageInput>, cursor: String) -> Result<Vec<MessageId>, MethodError> {
+    /// with the end of the run. After an error try the same again later, with the very same messages: a disk that was stuck may
+    /// have taken them after all, and each is accepted once.
+    pub(crate) async fn keep(&self, messages: Vec<Message>, cursor: String) -> Result<Vec<MessageId>, MethodError> {
         let Some(name) = self.cursor_name() else {
             return Err(MethodError("a message without ACK has no place where it keeps how far it is".to_owned()));
         };
-        let kept = self.host.intake.keep(inputs, Cursor { name, text: cursor }).await;
+        let kept = self.host.intake.keep(messages, Cursor { name, text: cursor }).await;
         kept.map_err(|error| MethodError(error.to_string()))
+    }
+
+    /// What the store has.
+    pub(crate) fn reader(&self) -> &Arc<Reader> {
+        &self.host.reader
+    }
+
+    /// Files of lines that come from other nodes.
+    pub(crate) fn tails(&self) -> &Tails {
+        &self.host.tails
     }
 
     fn cursor_name(&self) -> Option<CursorName> {

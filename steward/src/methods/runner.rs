@@ -41,6 +41,7 @@ use crate::security::rules::{Rules, smaller};
 use crate::store::Reader;
 use crate::supervise::{Spec, Stops, Supervisor};
 use crate::syslog::Desk;
+use crate::tails::Tails;
 
 /// How messages ended, in the form that the engine wants.
 pub(super) type Ends = Vec<(Ticket, Outcome)>;
@@ -193,6 +194,7 @@ impl Runner {
             intake: setup.intake,
             reader: setup.reader,
             own: setup.own,
+            tails: Tails::new(&setup.dir),
             untold: watch::Sender::new(0),
             held: AtomicU64::new(0),
         };

@@ -187,7 +187,7 @@ mod tests {
     fn target(dir: &Path) -> Target {
         let text = |text: &str| Some(text.to_owned());
         let (directory, file_name) = (text("a"), text("b"));
-        Target::find(dir, &Spec { reply_method: "fileAppend".to_owned(), directory, file_name }).unwrap()
+        Target::find(dir, &Spec { reply_method: "fileAppend".to_owned(), directory, file_name, lines: false }).unwrap()
     }
 
     fn append(target: &Target, mark: Mark, text: &'static str) {

@@ -27,13 +27,15 @@
 //! * Where there is no result (it was refused, it expired, its node died in the middle and nothing came back) a file stays as it was, and `steward show` says so.
 //! * What a node answers must not become a command here. So no method is taken that does what its data says, like `ShellCommand`.
 //!   A result that is longer than the data of a message may be (512 KiB as JSON) goes to no method; it is kept as usual.
+//! * What `TailFile` sends comes while it runs, and lies in `tails/` instead of `results/`; of these words it takes `console` and `fileAppend`.
 //! * `none` saves room on the disk, not bytes on the link: what does not fit into a receipt is fetched before it is dropped.
 
 use protocol::message::Kind;
 use protocol::name::{MethodName, NodeName};
 use serde::{Deserialize, Serialize};
 
-use crate::methods::OwnMethods;
+use crate::methods::{OwnMethods, TAIL_FILE};
+use crate::tails::FOLDER as TAILS;
 
 /// The folder in the node's directory below which all files lie.
 pub(crate) const FOLDER: &str = "results";
@@ -59,6 +61,9 @@ pub(crate) struct Spec {
     /// The file in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) file_name: Option<String>,
+    /// Whether it is for lines that come while the message runs (`TailFile`), and there is nothing to do at its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) lines: bool,
 }
 
 /// The same as it was given.
@@ -96,6 +101,13 @@ impl Given {
         if kind != Kind::CommandAck {
             return Err(format!("\"replyMethod\": nothing comes back of {kind}; only a CommandACK has a result"));
         }
+        let lines = method.as_str() == TAIL_FILE;
+        if lines && word != "fileAppend" {
+            return Err(format!(
+                "\"replyMethod\": the lines of {method} come while it runs; they go to files below {TAILS}/, or to the end of one \
+                 that is named with fileAppend, and not to {word}"
+            ));
+        }
         let reply_method = word.to_owned();
         if is_file {
             let directory = directory.unwrap_or_else(|| to.to_string());
@@ -106,24 +118,25 @@ impl Given {
             parts.iter().try_for_each(|part| name(part)).map_err(|why| format!("\"directory\": {why}"))?;
             let file_name = file_name.unwrap_or_else(|| format!("{method}.out"));
             name(&file_name).map_err(|why| format!("\"fileName\": {why}"))?;
-            return Ok(Some(Spec { reply_method, directory: Some(directory), file_name: Some(file_name) }));
+            return Ok(Some(Spec { reply_method, directory: Some(directory), file_name: Some(file_name), lines }));
         }
         // What a node answers must not become a command here: whoever is asked could have anything run.
         match here.takes_events(word) {
             _ if word == "none" => {}
-            Some(true) => {}
-            Some(false) => {
+            Some(true) if word != TAIL_FILE => {}
+            Some(_) => {
                 return Err(format!(
                     "\"replyMethod\": {word} does what its data says, and the data would be what node {to} answers; \
                      only methods that take events may be named"
                 ));
             }
             None => {
-                let known: Vec<String> = WORDS.into_iter().map(str::to_owned).chain(here.of_events()).collect();
+                let known = here.of_events().into_iter().filter(|name| *name != TAIL_FILE);
+                let known: Vec<String> = WORDS.into_iter().map(str::to_owned).chain(known).collect();
                 return Err(format!("\"replyMethod\": {word:?} is none of {}", known.join(", ")));
             }
         }
-        Ok(Some(Spec { reply_method, directory: None, file_name: None }))
+        Ok(Some(Spec { reply_method, directory: None, file_name: None, lines }))
     }
 }
 
@@ -146,7 +159,8 @@ impl Spec {
     /// Where a file lies, from the node's directory on; none if it is no file.
     pub(crate) fn file(&self) -> Option<String> {
         let (directory, file) = (self.directory.as_ref()?, self.file_name.as_ref()?);
-        Some(format!("{FOLDER}/{directory}/{file}"))
+        let folder = if self.lines { TAILS } else { FOLDER };
+        Some(format!("{folder}/{directory}/{file}"))
     }
 }
 

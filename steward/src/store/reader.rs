@@ -18,6 +18,7 @@ use super::error::{OpenError, ReadError};
 use super::errors::{self, ErrorFilter};
 use super::evidence::Kept;
 use super::names::Interned;
+use super::outbox::Found;
 use super::replies::{self, Due};
 use super::schedules::{self, OrderRow};
 use super::show::StoredOutput;
@@ -25,6 +26,7 @@ use super::{evidence, identities, inbox, list, out_lanes, outbox, peers, schema,
 use crate::blobs::{Blobs, Owner};
 use crate::engine::Filter;
 use crate::methods;
+use crate::replies::Spec;
 use crate::view::{ErrorView, MessageView, ScheduleResultView, ScheduleView};
 
 /// A connection that reads. Calls block for as long as a look into the file takes.
@@ -161,6 +163,16 @@ impl Reader {
             }
         }
         Ok(nodes.into_iter().collect())
+    }
+
+    /// Where a message of the outbox is, and whether it has ended.
+    pub(crate) fn sent(&self, id: MessageId) -> Result<Option<Found>, ReadError> {
+        self.read(|connection| outbox::find(connection, id))
+    }
+
+    /// What is to be done with the result of a message of the outbox, if it says something about it.
+    pub(crate) fn reply_spec(&self, id: MessageId) -> Result<Option<Spec>, ReadError> {
+        self.read(|connection| replies::spec(connection, id))
     }
 
     /// A message of the inbox, with its body.

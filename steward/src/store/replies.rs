@@ -106,6 +106,14 @@ pub(super) fn is_any_open(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT EXISTS (SELECT 1 FROM replies WHERE state < 3)", [], |row| row.get(0))
 }
 
+/// What is to be done with the result of this message, if that was said and can be read.
+pub(super) fn spec(connection: &Connection, message: MessageId) -> Result<Option<Spec>, ReadError> {
+    let sql = "SELECT r.spec FROM outbox o CROSS JOIN replies r ON r.row = o.row WHERE o.id = ?1";
+    let text =
+        connection.prepare_cached(sql)?.query_row([id_bytes(message)], |row| row.get::<_, String>(0)).optional()?;
+    Ok(text.and_then(|text| Spec::read(&text)))
+}
+
 /// The message in this row ends: what waits for it is due. Says what that is.
 pub(super) fn ended(connection: &Connection, row: i64) -> rusqlite::Result<Option<Spec>> {
     let sql = "UPDATE replies SET state = ?2 WHERE row = ?1 AND state = ?3 RETURNING spec";

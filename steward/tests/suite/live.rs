@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 use crate::harness::{Fleet, Node, Process, SOON, eventually, shell, stays, until, with};
 use crate::http_get::server::Server;
 
-/// `steward logs -f` that runs, and what it has printed.
-struct Follower {
-    process: Process,
+/// `steward logs -f`, or another verb that goes on, and what it has printed.
+pub(crate) struct Follower {
+    pub(crate) process: Process,
     out: PathBuf,
     notes: PathBuf,
 }
 
 impl Follower {
-    fn start(fleet: &Fleet, node: &Node<'_>, name: &str, args: &[&str]) -> Self {
+    pub(crate) fn start(fleet: &Fleet, node: &Node<'_>, name: &str, args: &[&str]) -> Self {
         let (out, notes) = (fleet.dir().join(format!("{name}.out")), fleet.dir().join(format!("{name}.notes")));
         let steward = node.command();
         let mut command = Command::new("sh");
@@ -32,16 +32,16 @@ impl Follower {
         Self { process: Process::start(name, fleet.dir(), &mut command), out, notes }
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         fs::read_to_string(&self.out).unwrap_or_default()
     }
 
-    fn notes(&self) -> String {
+    pub(crate) fn notes(&self) -> String {
         fs::read_to_string(&self.notes).unwrap_or_default()
     }
 
     #[track_caller]
-    fn shows(&self, text: &str) {
+    pub(crate) fn shows(&self, text: &str) {
         let what = format!("{text:?} is shown");
         until(SOON, &what, || {
             let now = self.text();
@@ -50,7 +50,7 @@ impl Follower {
     }
 
     #[track_caller]
-    fn ends(&mut self) -> i32 {
+    pub(crate) fn ends(&mut self) -> i32 {
         self.process.wait(SOON).code().unwrap()
     }
 }

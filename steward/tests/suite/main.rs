@@ -45,6 +45,7 @@ mod storm;
 mod supervision;
 mod supply;
 mod syslog;
+mod tail;
 mod tidy;
 mod traffic;
 

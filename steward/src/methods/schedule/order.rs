@@ -241,13 +241,14 @@ impl<'a, 'b> Standing<'a, 'b> {
         };
         let (mut pause, mut said) = (AGAIN.0, false);
         let (order, id) = (&self.order, self.run.message.id);
+        // Made once: what is tried again has the same id, and is accepted once.
+        let prepared = data.as_ref().map_err(|why| MethodError(why.clone())).and_then(|data| {
+            self.ctx.prepare(Some(data).filter(|data| !data.is_empty()).map(event).into_iter().collect())
+        });
         loop {
-            let kept = match (&data, serde_json::to_string(&next)) {
-                (Ok(data), Ok(cursor)) => {
-                    let events = Some(data).filter(|data| !data.is_empty()).map(event).into_iter().collect();
-                    self.ctx.keep(events, cursor).await
-                }
-                (Err(why), _) => Err(MethodError(why.clone())),
+            let kept = match (&prepared, serde_json::to_string(&next)) {
+                (Ok(events), Ok(cursor)) => self.ctx.keep(events.clone(), cursor).await,
+                (Err(why), _) => Err(why.clone()),
                 (_, Err(error)) => Err(MethodError(error.to_string())),
             };
             let Err(why) = kept else { break };
