@@ -1,11 +1,12 @@
 //! `steward demo`: a nats-server and three nodes as real processes on this machine, and what steward promises, seen with
-//! one's own eyes: the seed's examples, a node that is away, a sender that is killed, a fleet with keys and those whom it keeps
+//! one's own eyes: the seed's examples, a node that is away, a sender that is killed, work that goes on meanwhile, a fleet with keys and those whom it keeps
 //! out. It is a test as well: it ends with
 //! 0 only if everything that was promised was seen, and it leaves no process behind.
 //!
 //! Nothing here knows more than any user of the files and the socket does.
 
 mod cast;
+mod errands;
 mod members;
 mod play;
 mod stage;

@@ -83,14 +83,21 @@ impl Cast {
         Ok(file.write_all(text.as_bytes())?)
     }
 
+    /// Writes a file in a node's directory.
+    pub(super) fn write(&self, node: &str, file: &str, text: &str) -> anyhow::Result<()> {
+        Ok(fs::write(self.folder().join(node).join(file), text)?)
+    }
+
     /// A file in a node's directory; empty if it is not there.
     pub(super) fn read(&self, node: &str, file: &str) -> String {
         fs::read_to_string(self.folder().join(node).join(file)).unwrap_or_default()
     }
 
-    /// A node's messages, oldest first.
+    /// The messages that a node has sent, oldest first. (Those that it received go when their results are confirmed, so they
+    /// can't be counted.)
     pub(super) async fn messages(&self, node: &str) -> anyhow::Result<Vec<MessageView>> {
         let mut messages: Vec<MessageView> = self.client(node).get("/v1/messages?limit=10000").await?;
+        messages.retain(|message| message.from_node == node);
         messages.reverse();
         Ok(messages)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use protocol::outcome::Final;
 
 use super::cast::{Cast, since};
+use super::errands;
 use super::members;
 use super::stage::{self, Stage, millis};
 use crate::view::MessageView;
@@ -49,6 +50,7 @@ pub(super) async fn all(cast: &mut Cast, stage: &mut Stage) -> anyhow::Result<()
     away(cast, stage).await?;
     sender_killed(cast, stage).await?;
     receiver_killed(cast, stage).await?;
+    errands::show(cast, stage).await?;
     members::show(cast, stage).await
 }
 
