@@ -194,7 +194,8 @@ pub(crate) fn keep(config: &SyslogConfig, desk: &Desk, wiring: Wiring<'_>) -> an
     let forwarder = Forwarder::new(shelf.clone(), giving, (config.to.clone(), inlet.host()), tally, clock)?;
     let spec = Spec::new("syslog spool").stops(Stops::Never("lines would have nowhere to go"));
     supervisor.keep(spec, move |end| Arc::clone(&writer).run(end));
-    supervisor.keep("syslog forwarder", move |end| forwarder.clone().run(end));
+    let spec = Spec::new("syslog forwarder").stops(Stops::Never("lines would wait until they are dropped"));
+    supervisor.keep(spec, move |end| forwarder.clone().run(end));
     for source in &config.listen {
         let (source, inlet, shelf) = (source.clone(), inlet.clone(), shelf.clone());
         let (dir, tasks) = (dir.to_owned(), supervisor.clone());

@@ -91,6 +91,7 @@ impl Value {
 pub(super) async fn read(dir: PathBuf, shelf: Shelf, inlet: Inlet, end: CancellationToken) -> anyhow::Result<()> {
     let after = shelf.with(|spool| Ok(spool.journal().map(str::to_owned))).await?;
     let (mut child, output) = program(&dir, after.as_deref()).start_reading()?;
+    tracing::info!(after, "the journal is read");
     let mut output = BufReader::new(output);
     let ended = tokio::select! {
         () = end.cancelled() => Ok(()),

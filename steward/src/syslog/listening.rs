@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram};
 use tokio::sync::Semaphore;
@@ -25,6 +26,9 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// TCP connections at the same time; further ones are closed at once.
 const CONNECTIONS_MAX: usize = 64;
+
+/// Bytes of datagrams that the kernel is to keep for us; it may allow less (`net.core.rmem_max`).
+const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -117,6 +121,10 @@ fn remove(path: &Path) {
 
 async fn udp(address: SocketAddr, inlet: &Inlet) -> io::Result<()> {
     let socket = UdpSocket::bind(address).await?;
+    // What does not fit there is lost, and nobody hears of it.
+    if let Err(error) = set_socket_recv_buffer_size(&socket, UDP_BUFFER_BYTES) {
+        tracing::debug!(%error, "the kernel keeps as few datagrams as it does for anybody");
+    }
     tracing::info!(%address, "syslog is taken over UDP");
     let mut buffer = vec![0; LINE_BYTES_MAX + 1];
     loop {

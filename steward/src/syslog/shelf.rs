@@ -241,54 +241,62 @@ impl Writer {
         (Inlet { queue, room, host, tally: tally.clone() }, Arc::new(Self { shelf, queue: Mutex::new(waiting), tally }))
     }
 
-    /// Writes until `end`, and what is here then.
+    /// Writes until `end`, and what is here then. Never gives up: programs wait for whoever listens to their lines.
     pub(super) async fn run(self: Arc<Self>, end: CancellationToken) -> anyhow::Result<()> {
         let mut queue = self.queue.lock().await;
         tokio::select! {
-            failed = self.write(&mut queue) => failed?,
-            failed = self.sync() => failed?,
+            () = self.write(&mut queue) => {}
+            () = self.sync() => {}
             () = end.cancelled() => {}
         }
         let mut rest = Vec::new();
         while let Ok(received) = queue.try_recv() {
             rest.push(received);
         }
-        self.take(rest).await?;
+        self.take(rest).await;
         Ok(self.shelf.with(Spool::sync).await?)
     }
 
-    async fn write(&self, queue: &mut mpsc::Receiver<Received>) -> io::Result<()> {
+    async fn write(&self, queue: &mut mpsc::Receiver<Received>) {
         loop {
             let mut group = Vec::new();
             if queue.recv_many(&mut group, GROUP_MAX).await == 0 {
-                return Ok(());
+                return;
             }
-            self.take(group).await?;
+            self.take(group).await;
         }
     }
 
-    /// Writes a group; its room is free once it is written.
-    async fn take(&self, group: Vec<Received>) -> io::Result<()> {
+    /// Writes a group; its room is free then.
+    async fn take(&self, group: Vec<Received>) {
         let (mut lines, mut kinds, mut rooms) = (Vec::new(), Vec::new(), Vec::new());
         for Received { kind, line, room } in group {
             lines.push(line);
             kinds.push(kind);
             rooms.push(room);
         }
-        self.shelf.take(lines).await?;
+        if let Err(error) = self.shelf.take(lines).await {
+            // There is no spool to count them in.
+            self.tally.dropped(kinds.len() as u64);
+            self.shelf.0.tell(Some(&error));
+        }
         for kind in kinds {
             self.tally.received(kind, 1);
         }
         drop(rooms);
-        Ok(())
     }
 
-    async fn sync(&self) -> io::Result<()> {
+    async fn sync(&self) {
         loop {
             self.shelf.0.dirty.notified().await;
             tokio::time::sleep(SYNC_EVERY).await;
-            self.shelf.with(Spool::sync).await?;
-            self.shelf.0.news.notify_one();
+            match self.shelf.with(Spool::sync).await {
+                Ok(()) => self.shelf.0.news.notify_one(),
+                Err(error) => {
+                    self.shelf.0.tell(Some(&error));
+                    self.shelf.0.dirty.notify_one();
+                }
+            }
         }
     }
 }

@@ -221,7 +221,14 @@ impl Spool {
         }
         let bytes = block::encode(first, self.journal.as_deref(), lines)?;
         let Some(last) = self.segments.back_mut() else { return Err(io::Error::other("there is no segment")) };
-        let at = self.gap_at.take().unwrap_or(last.bytes);
+        let at = match self.gap_at.take() {
+            // Whoever has read the block that stands there finds the new one in its place.
+            Some(at) => {
+                self.place = Place::default();
+                at
+            }
+            None => last.bytes,
+        };
         if let Err(error) = self.last.write_all_at(&bytes, at) {
             last.bytes = at;
             self.last.set_len(at)?;

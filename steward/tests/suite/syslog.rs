@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Fleet, Node, Port, event, eventually, get, until};
+use crate::harness::{Fleet, Node, Port, Process, event, eventually, get, skipped, until};
 
 /// How long a lot of lines may take.
 const LONG: Duration = Duration::from_secs(60);
@@ -216,7 +217,10 @@ fn a_full_spool_drops_what_was_chosen_and_says_how_much_where_it_is_missing() {
         assert!(told.contains("the spool of syslog is full"), "{told}");
         spool_is_empty(&metrics);
         write(&socket, 5000..5010, 10);
-        eventually("it goes on", || kept(&central).last().is_some_and(|line| line.contains("line 5009")).then_some(()));
+        until(LONG, "it goes on", || {
+            let last = kept(&central).pop().unwrap_or_default();
+            if last.contains("line 5009 ") { Ok(()) } else { Err(last) }
+        });
     }
 }
 
@@ -322,4 +326,101 @@ fn an_address_for_others_and_a_circle_are_refused() {
         assert_ne!(ship1.ends(), 0);
         assert!(ship1.log().contains(reason), "no {reason} in {}", ship1.log());
     }
+}
+
+#[test]
+fn while_the_receivers_disk_is_full_lines_wait_and_are_there_once_afterwards() {
+    let fleet = Fleet::new();
+    let Some(central) = fleet.node_on_small_disk("central", 24) else {
+        return skipped(
+            "syslog::while_the_receivers_disk_is_full_lines_wait_and_are_there_once_afterwards",
+            "mounting is not permitted on this machine",
+        );
+    };
+    let ship1 = fleet.node_with("ship1", &["--syslogListen=unix:log.sock"]);
+    let socket = ship1.dir().join("log.sock");
+    write(&socket, 0..100, 100);
+    has_all(&central, 0..100);
+    let filler = central.dir().join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 65536]).is_ok() {}
+    // Room for what the store has to write, and not for more.
+    file.set_len(file.metadata().unwrap().len() - 512 * 1024).unwrap();
+    write(&socket, 100..3000, 100);
+    eventually("it can't be written", || central.log().contains("can't be written; it is tried again").then_some(()));
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    has_all(&central, 0..3000);
+}
+
+/// A journal of systemd for the tests: its files and sockets lie in a folder of ours. None where that is not possible.
+struct Journal {
+    dir: std::path::PathBuf,
+    _process: Process,
+}
+
+impl Journal {
+    fn start(fleet: &Fleet) -> Option<Self> {
+        let dir = fleet.dir().join("journal");
+        let daemon = Path::new("/lib/systemd/systemd-journald");
+        let id = fs::read_to_string("/etc/machine-id").ok().filter(|id| !id.trim().is_empty())?;
+        if !daemon.exists() {
+            return None;
+        }
+        fs::create_dir_all(dir.join("run/log/journal").join(id.trim())).unwrap();
+        fs::create_dir_all(dir.join("bin")).unwrap();
+        let script = format!("mount --bind {0}/run /run && exec {1}", dir.display(), daemon.display());
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script]).env("SYSTEMD_LOG_TARGET", "null");
+        let mut process = Process::start("journal", fleet.dir(), &mut command);
+        let socket = dir.join("run/systemd/journal/dev-log");
+        let is_up = eventually("the journal is up, or can't be", || {
+            if process.ended().is_some() { Some(false) } else { socket.exists().then_some(true) }
+        });
+        // What reads it here is told where it is.
+        let program = dir.join("bin/journalctl");
+        let text =
+            format!("#!/bin/sh\nexec /usr/bin/journalctl --directory={}/run/log/journal \"$@\"\n", dir.display());
+        fs::write(&program, text).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        is_up.then_some(Self { dir, _process: process })
+    }
+
+    fn socket(&self) -> std::path::PathBuf {
+        self.dir.join("run/systemd/journal/dev-log")
+    }
+}
+
+#[test]
+fn the_journal_is_read_on_where_it_was_read_however_often_the_node_is_killed() {
+    let fleet = Fleet::new();
+    let Some(journal) = Journal::start(&fleet) else {
+        return skipped(
+            "syslog::the_journal_is_read_on_where_it_was_read_however_often_the_node_is_killed",
+            "a journal can't be started on this machine",
+        );
+    };
+    let (central, mut ship1) = (fleet.node("central"), fleet.absent("ship1", &["--syslogListen=journal"]));
+    let path = format!("{}:{}", journal.dir.join("bin").display(), std::env::var("PATH").unwrap());
+    ship1.set_variable("PATH", &path);
+    ship1.start();
+    let begun = UnixDatagram::unbound().unwrap();
+    eventually("it is read", || {
+        begun.send_to(b"<13>begin: it is begun", journal.socket()).unwrap();
+        kept(&central).iter().any(|line| line.ends_with("it is begun")).then_some(())
+    });
+    let mut next = 0;
+    for _ in 0..4 {
+        write(&journal.socket(), next..next + 500, 20);
+        let here = numbers(&central).0.len();
+        eventually("more has come", || (numbers(&central).0.len() > here).then_some(()));
+        ship1.kill();
+        write(&journal.socket(), next + 500..next + 1000, 20);
+        next += 1000;
+        ship1.start();
+    }
+    has_all(&central, 0..next);
+    let line = kept(&central).into_iter().find(|line| line.contains("line 7 ")).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    assert!(words[0] == "<13>1" && words[1].ends_with('Z') && words[3] == "test", "{line}");
 }

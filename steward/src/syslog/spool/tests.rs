@@ -119,6 +119,27 @@ fn when_it_is_full_the_newest_go_and_are_counted_also_after_a_restart() {
 }
 
 #[test]
+fn what_comes_after_lines_were_dropped_is_read_by_whoever_has_read_that_they_are_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(dir.path(), SPOOL_BYTES_MIN, Overflow::Newest, 0).unwrap();
+    let mut next = 0;
+    for _ in 0..3 {
+        while spool.append(&lines(next, next + 10), None).0 == 0 {
+            next += 10;
+        }
+        next += 10;
+        spool.sync().unwrap();
+        let (_, lost) = read_all(&mut spool, next - 20);
+        assert_eq!(lost, 10);
+        spool.release(next).unwrap();
+        assert_eq!(spool.append(&lines(next, next + 5), None).0, 0);
+        spool.sync().unwrap();
+        assert_eq!(read_all(&mut spool, next), ((next..next + 5).collect(), 0));
+        next += 5;
+    }
+}
+
+#[test]
 fn a_segment_that_is_gone_or_can_not_be_read_is_a_number_of_lost_lines() {
     let dir = tempfile::tempdir().unwrap();
     let mut spool = Spool::open(dir.path(), SPOOL_BYTES_MIN, Overflow::Oldest, 0).unwrap();
