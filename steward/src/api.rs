@@ -20,6 +20,7 @@
 //! | `GET /v1/methods` | what the node here can do, and which files of `methods.d/` can't be used |
 //! | `GET /v1/rules` | the rules that hold, and whether the file is what holds |
 //! | `POST /v1/rules/try` with a message as it might come | what the rules say of it; nothing is sent or run |
+//! | `POST /v1/forward` with `{"toNode", "listen", "target", …}` | how a forwarded port is as JSON lines, for as long as somebody reads them. The last line has a `state` |
 //! | `GET /v1/keys` | the keys of a node of a fleet, and how far their renewal is; 409 for any other node |
 //! | `POST /v1/keys/renew` | the same; the renewal has begun, or goes on |
 //! | `GET /v1/info` | this node |
@@ -34,6 +35,7 @@ pub(crate) mod client;
 mod copies;
 mod errors;
 mod following;
+pub(crate) mod forward;
 mod keys;
 mod live;
 mod messages;
@@ -64,6 +66,7 @@ use crate::blobs::Blobs;
 use crate::broker::LinkBoard;
 use crate::engine::{EngineError, EngineHandle, Input};
 use crate::enrol::renewal::Renewal;
+use crate::forward::Forwards;
 use crate::intake::{Fault, Intake, IntakeError};
 use crate::processes::Processes;
 use crate::results::{Audience, Contents};
@@ -144,6 +147,8 @@ pub(crate) struct Api {
     pub(crate) syslog: Desk,
     /// How its keys are renewed; none without an identity.
     pub(crate) renewal: Option<Renewal>,
+    /// Connections that are forwarded.
+    pub(crate) forwards: Forwards,
     /// Who looks on while messages run.
     pub(crate) audience: Audience,
     /// What goes along with messages.
@@ -165,6 +170,7 @@ struct Inner {
     link: LinkBoard,
     rules: Rules,
     renewal: Option<Renewal>,
+    forwards: Forwards,
     audience: Audience,
     contents: Contents,
     dir: PathBuf,
@@ -213,11 +219,13 @@ impl Api {
 
     /// What the handlers of one server share.
     fn shared(self) -> Shared {
-        let Self { intake, engine, supervisor, link, rules, syslog, renewal, audience, contents, dir, info } = self;
+        let Self { intake, engine, supervisor, link, rules, syslog, renewal, forwards, audience, contents, dir, info } =
+            self;
         let (blobs, bodies_kib) = (Blobs::new(&dir), Semaphore::new(BODIES_KIB_MAX));
         let processes =
             Processes::new(engine.clone(), supervisor.clone(), link.clone(), rules.clone(), renewal.clone(), &dir)
-                .beside(&syslog);
+                .beside(&syslog)
+                .forwarding(&forwards);
         Arc::new(Inner {
             intake,
             engine,
@@ -226,6 +234,7 @@ impl Api {
             link,
             rules,
             renewal,
+            forwards,
             audience,
             contents,
             dir,
@@ -249,6 +258,7 @@ impl Api {
             .route("/v1/messages/{id}/results", get(schedules::results))
             .route("/v1/rules", get(rules::view))
             .route("/v1/rules/try", post(rules::try_out))
+            .route("/v1/forward", post(forward::open))
             .route("/v1/keys", get(keys::view))
             .route("/v1/keys/renew", post(keys::renew))
             .route("/v1/info", get(info_view))

@@ -43,6 +43,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::engine::EngineHandle;
+use crate::forward::Forwards;
 use crate::security::sealing::Policy;
 use crate::security::sender::Sender;
 use crate::security::trust::Trust;
@@ -113,6 +114,8 @@ pub(crate) struct Wiring {
     pub(crate) clock: Clock,
     /// Where pieces of outputs and requests for them go.
     pub(crate) bulk: mpsc::Sender<Bulk>,
+    /// Where what is said of forwarded connections goes.
+    pub(crate) forwards: Forwards,
     /// Where it is written how the link is.
     pub(crate) board: LinkBoard,
     /// Where the bytes on the link are counted.
@@ -155,6 +158,7 @@ struct Inner {
     info: Info,
     clock: Clock,
     bulk: mpsc::Sender<Bulk>,
+    forwards: Forwards,
     counters: Counters,
     traffic: Traffic,
     board: LinkBoard,
@@ -199,7 +203,8 @@ impl Broker {
         let (name_checked, outcome) = oneshot::channel();
         let (finish, finish_asked) = mpsc::channel(1);
         let echoes = Echoes::new(config.identity.incarnation);
-        let Wiring { engine, effects, commits, judge, message_of, info, clock, bulk, board, traffic } = wiring;
+        let Wiring { engine, effects, commits, judge, message_of, info, clock, bulk, forwards, board, traffic } =
+            wiring;
         if let Some(why) = config.access.plain_secret(&servers) {
             tracing::warn!("{why}");
         }
@@ -216,6 +221,7 @@ impl Broker {
             noise: Noise::new(clock),
             clock,
             bulk,
+            forwards,
             counters: Counters::default(),
             traffic,
             board,
@@ -273,6 +279,11 @@ impl Broker {
 
     fn me(&self) -> &NodeName {
         &self.0.config.identity.name
+    }
+
+    /// Connections that are forwarded through it.
+    pub(crate) fn forwards(&self) -> &Forwards {
+        &self.0.forwards
     }
 
     /// Whom this node believes.

@@ -17,6 +17,7 @@ mod errors;
 mod exit;
 mod export;
 pub(crate) mod fleet;
+mod forward;
 mod init;
 mod invite;
 mod join;
@@ -77,6 +78,7 @@ const VERBS: &[Entry] = &[
     entry::<tail::Tail>(),
     entry::<cancel::Cancel>(),
     entry::<schedules::Schedules>(),
+    entry::<forward::Forward>(),
     entry::<verify::Verify>(),
     entry::<export::Export>(),
     entry::<nodes::Nodes>(),

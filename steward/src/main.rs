@@ -38,6 +38,8 @@ mod methods;
 
 mod results;
 
+mod forward;
+
 mod evidence;
 
 mod replies;

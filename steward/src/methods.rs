@@ -24,6 +24,7 @@ mod op_process_stop;
 mod op_rules_apply;
 mod op_schedule;
 mod own;
+mod port_forward;
 mod process;
 mod program;
 mod ready;
@@ -68,6 +69,7 @@ static TABLE: &[&dyn Entry] = &[
     &Row::<http_get::HttpGet>::NEW,
     &Row::<copy_file::CopyFile>::NEW,
     &Row::<tail_file::TailFile>::NEW,
+    &Row::<port_forward::PortForward>::NEW,
     &Row::<say_hello::SayHello>::NEW,
     &Row::<op_process_list::OpProcessList>::NEW,
     &Row::<op_process_stop::OpProcessStop>::NEW,
@@ -90,6 +92,9 @@ pub(crate) const SCHEDULE: &str = <schedule::Schedule as Method>::NAME;
 
 /// The method that pauses orders on their node.
 pub(crate) const OP_SCHEDULE: &str = <op_schedule::OpSchedule as Method>::NAME;
+
+/// The method that forwards TCP connections. A rule has to name where, whoever sends it.
+pub(crate) const PORT_FORWARD: &str = <port_forward::PortForward as Method>::NAME;
 
 /// The method that brings rules; whom it is taken from is up to the node's own.
 pub(crate) const RULES_APPLY: &str = <op_rules_apply::OpRulesApply as Method>::NAME;

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::serve;
 use crate::config::ListenAddress;
 use crate::engine::EngineHandle;
+use crate::forward;
 use crate::security::rules::RulesView;
 use crate::supervise::Supervisor;
 use crate::syslog::tally::Figures;
@@ -101,6 +102,8 @@ pub(crate) struct Sample {
     pub(crate) lanes: (u64, u64),
     /// Batches of effects that found their queue full.
     pub(crate) effects_dropped: u64,
+    /// Forwards, what they have counted, and what came for none of them.
+    pub(crate) forwards: ((u64, forward::Tally), u64),
     /// Methods that run.
     pub(crate) methods_running: u64,
     /// Errors that were told to the central error log by themselves or as a sum, and those in the sums.

@@ -13,6 +13,7 @@ use crate::broker::{Action, Denied, LinkBoard};
 use crate::clock;
 use crate::engine::{EngineError, EngineHandle, Input};
 use crate::enrol::renewal::Renewal;
+use crate::forward::Forwards;
 use crate::security::rules::{self, Rules, RulesView};
 use crate::supervise::{ControlError, Supervisor, Whence};
 use crate::syslog::Desk;
@@ -33,6 +34,7 @@ pub(crate) struct Processes {
     rules: Rules,
     renewal: Option<Renewal>,
     syslog: Option<Desk>,
+    forwards: Option<Forwards>,
     dir: PathBuf,
 }
 
@@ -46,7 +48,7 @@ impl Processes {
         renewal: Option<Renewal>,
         dir: &Path,
     ) -> Self {
-        Self { engine, supervisor, link, rules, renewal, syslog: None, dir: dir.to_owned() }
+        Self { engine, supervisor, link, rules, renewal, syslog: None, forwards: None, dir: dir.to_owned() }
     }
 
     /// With what the node does with syslog.
@@ -54,7 +56,12 @@ impl Processes {
         Self { syslog: Some(syslog.clone()), ..self }
     }
 
-    /// All of them: lanes first, then the link and what is denied on it, the keys and certificates, the rules, syslog, the engine, and tasks
+    /// With what it forwards.
+    pub(crate) fn forwarding(self, forwards: &Forwards) -> Self {
+        Self { forwards: Some(forwards.clone()), ..self }
+    }
+
+    /// All of them: lanes first, then the link and what is denied on it, the keys and certificates, the rules, syslog, forwards, the engine, and tasks
     /// in the order of their start.
     pub(crate) async fn list(&self) -> Result<Vec<ProcessView>, EngineError> {
         let mut all = self.engine.ask(Input::Lanes).await?;
@@ -66,6 +73,7 @@ impl Processes {
         all.extend(certificate(&self.dir, clock::wall()));
         all.push(rules(self.rules.view(), self.rules.refused()));
         all.extend(self.syslog.as_ref().and_then(Desk::process));
+        all.extend(self.forwards.iter().flat_map(Forwards::list));
         all.push(engine());
         all.extend(self.supervisor.list());
         Ok(all)

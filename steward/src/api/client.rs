@@ -157,6 +157,11 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()))
     }
 
+    /// Brings an object (JSON text), and reads bytes as they come.
+    pub(crate) async fn post_stream(&self, path: &str, body: String) -> Result<Answer, ClientError> {
+        self.request(Method::POST, path, body.into()).await
+    }
+
     async fn read<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
         let bytes = self.request(method, path, body).await?.whole().await?;
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()))

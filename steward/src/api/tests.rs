@@ -88,6 +88,7 @@ impl World {
             ),
             syslog: crate::syslog::Desk::default(),
             renewal: None,
+            forwards: crate::forward::Forwards::new(NodeName::new("central").unwrap(), supervisor.clone()),
             audience: Audience::nobody(),
             dir: dir.path().to_owned(),
             info: Arc::new(info),

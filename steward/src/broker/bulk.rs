@@ -10,6 +10,7 @@ use super::batch::Outgoing;
 use super::seen::Seen;
 use super::wire::chunk::Chunk;
 use super::wire::content::{self, Part, Want};
+use super::wire::forward::{self, Bundle};
 use super::wire::live::{self, Follow, Piece};
 use super::wire::pack::Packer;
 use super::wire::{self, WireError};
@@ -144,7 +145,22 @@ impl Broker {
         self.send(outgoing, window).await
     }
 
-    /// Takes a piece of an output for the results.
+    /// Publishes what there is to say of forwarded connections, once the link has room for it.
+    pub(crate) async fn send_forward(
+        &self,
+        to: &NodeName,
+        seal: bool,
+        bundle: &Bundle,
+        packer: &mut Packer,
+        window: &mut Window,
+    ) -> Sent {
+        let Ok(content) = forward::encode(bundle, packer) else { return Sent::LinkDown };
+        let subject = wire::subject::data(to, self.me());
+        let outgoing = Outgoing::data(subject, to, seal, Class::Forwarded, content);
+        self.send(Outgoing { shares: vec![(bundle.id, 1)], ..outgoing }, window).await
+    }
+
+    /// Takes a piece of an output for the results, or what is said of forwarded connections.
     pub(super) fn data(
         &self,
         from: NodeName,
@@ -153,6 +169,14 @@ impl Broker {
         packer: &mut Packer,
     ) -> Result<(), WireError> {
         let (headers, body) = (arrived.headers(), arrived.body());
+        if forward::is_bundle(headers) {
+            // It names a run by a number that only its two nodes know, so it needs no time.
+            let bundle = forward::decode(headers, body, packer)?;
+            seen.class = Class::Forwarded;
+            self.0.traffic.share(&[(bundle.id, 1)], Bytes::arrived(seen.bytes));
+            self.0.forwards.take(from, arrived.is_sealed(), bundle);
+            return Ok(());
+        }
         self.bulk(if content::is_part(headers) {
             seen.class = Class::Files;
             Bulk::Part { from, part: content::decode(headers, body, packer)? }

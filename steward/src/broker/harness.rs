@@ -19,8 +19,10 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::{Broker, Bulk, Config, NameCheck, Wiring};
 use crate::clock::Clock;
 use crate::engine::{EngineHandle, Input};
+use crate::forward::Forwards;
 use crate::security::sealing::Policy;
 use crate::security::trust::Trust;
+use crate::supervise::{Rule, Supervisor};
 
 /// How long a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -194,6 +196,7 @@ impl Edge {
             info: Arc::new(|| Arc::from(r#"{"version":"test"}"#)),
             clock: Clock::start(),
             bulk,
+            forwards: Forwards::new(node(name), Supervisor::new(Rule::NODE)),
             board: super::LinkBoard::default(),
             traffic: crate::traffic::Traffic::default(),
         };

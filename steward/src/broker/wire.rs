@@ -8,6 +8,7 @@ pub(crate) mod chunk;
 pub(crate) mod content;
 pub(crate) mod control;
 pub(crate) mod envelope;
+pub(crate) mod forward;
 pub(crate) mod hello;
 pub(crate) mod live;
 pub(crate) mod namesake;

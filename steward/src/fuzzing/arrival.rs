@@ -26,11 +26,13 @@ use crate::broker::wire::{self, BODY_BYTES_MAX, CHUNK_BYTES_MAX};
 use crate::broker::{Access, Broker, Bulk, Config, LinkBoard, Wiring};
 use crate::clock::Clock;
 use crate::engine::{EngineHandle, Input};
+use crate::forward::Forwards;
 use crate::methods::OwnMethods;
 use crate::security::admission::Admission;
 use crate::security::rules::Rules;
 use crate::security::sealing::Policy;
 use crate::security::trust::Trust;
+use crate::supervise::{Rule, Supervisor};
 
 /// The node that reads.
 const ME: &str = "ship1";
@@ -229,6 +231,7 @@ fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bu
         info: Arc::new(|| Arc::from("{}")),
         clock: Clock::start(),
         bulk,
+        forwards: Forwards::new(name(ME), Supervisor::new(Rule::NODE)),
         board: LinkBoard::default(),
         traffic: crate::traffic::Traffic::default(),
     };

@@ -26,9 +26,12 @@ use super::schedule::Board;
 use super::{Ending, Guard, MethodError, OwnMethods};
 use crate::audit::Audit;
 use crate::blobs::Blobs;
+use crate::broker::wire::forward::Side;
 use crate::clock;
 use crate::engine::{EngineHandle, Input};
 use crate::enrol::renewal::Renewal;
+use crate::forward::ask::Ask;
+use crate::forward::{Begin, Forward, Forwards};
 use crate::intake::{Intake, MessageInput};
 use crate::processes::Processes;
 use crate::results::{Wanted, Wants};
@@ -56,6 +59,7 @@ pub(super) struct Host {
     pub(super) error_log: Appender,
     pub(super) supervisor: Supervisor,
     pub(super) processes: Processes,
+    pub(super) forwards: Forwards,
     pub(super) renewal: Option<Renewal>,
     pub(super) engine: EngineHandle,
     pub(super) syslog: Desk,
@@ -280,6 +284,16 @@ impl<'a> MethodCtx<'a> {
     /// What the node accepts.
     pub(crate) fn rules(&self) -> &Rules {
         &self.host.rules
+    }
+
+    /// Begins the forward that a message asks for. Before each of its connections the rules are asked whether the message may
+    /// still run. The error says why there is none.
+    pub(crate) fn forward(&self, message: &Message, ask: Ask) -> Result<Forward, String> {
+        let (permit, asked, data) = (Arc::clone(&self.host.permit), message.clone(), ask.data());
+        let allowed = Box::new(move || permit(&asked, &data).map(drop));
+        let (peer, seal) = (message.from.clone(), message.options.seal);
+        let side = Side::Receiver;
+        self.host.forwards.begin(Begin { peer, id: message.id, side, seal, ask, target: None, allowed })
     }
 
     /// How the node's keys are renewed; none where it has no identity.

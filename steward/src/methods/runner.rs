@@ -34,6 +34,7 @@ use crate::audit::Audit;
 use crate::blobs::Blobs;
 use crate::engine::EngineHandle;
 use crate::enrol::renewal::Renewal;
+use crate::forward::Forwards;
 use crate::intake::Intake;
 use crate::processes::Processes;
 use crate::results::Wants;
@@ -89,6 +90,8 @@ pub(crate) struct Setup {
     pub(crate) bodies: Bodies,
     /// The node's processes, for whoever asks how it is.
     pub(crate) processes: Processes,
+    /// Connections that are forwarded.
+    pub(crate) forwards: Forwards,
     /// Where to write down what runs.
     pub(crate) audit: Audit,
     /// Who says, just before it runs, whether a message may.
@@ -187,6 +190,7 @@ impl Runner {
             error_log,
             supervisor: supervisor.clone(),
             processes: setup.processes,
+            forwards: setup.forwards,
             renewal: setup.renewal,
             engine: engine.clone(),
             syslog: setup.syslog,

@@ -188,6 +188,14 @@ fn inside(page: &mut Page, metrics: &Metrics, sample: &Sample, here: &Here) {
     let run = metrics.run_seconds.clone();
     page.0.register_with_unit("method_run", "Time that a method ran for an incoming message", Unit::Seconds, run);
     page.gauge("methods_running", "Methods that run", sample.methods_running);
+    let ((forwards, tally), refused) = &sample.forwards;
+    page.gauge("forwards", "Forwarded ports", *forwards);
+    page.gauge("forward_open_connections", "Forwarded connections that are open", tally.open);
+    page.counter("forward_connections", "Forwarded connections", tally.connections);
+    let bytes = [("out", tally.sent), ("in", tally.received)];
+    let bytes = bytes.into_iter().map(|(way, count)| (vec![("direction", way.to_owned())], count));
+    page.counters("forward_bytes", "Bytes of forwarded connections; what is sent again counts again", bytes);
+    page.counter("forward_refused", "What was said of forwards that are not here, or was not sealed", *refused);
     page.gauge("engine_queue_inputs", "What waits for the engine", here.queue);
     let dropped = sample.effects_dropped;
     page.counter("engine_effects_dropped", "Batches of effects that found no room; they are tried again", dropped);

@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::crash_points::{Point, plant, reach};
 use crate::engine::{EFFECT_BATCHES_MAX, Engine, EngineHandle, EngineStats, INPUTS_MAX, Outputs, Own, REPORTS_MAX};
 use crate::enrol::renewal::Renewal;
+use crate::forward::Forwards;
 use crate::hello::Hello;
 use crate::intake::inmsg::{Inmsg, Timing};
 use crate::intake::spool::{self, Spool};
@@ -226,6 +227,7 @@ fn open_doors(
         rules: parts.rules.clone(),
         syslog: desk.clone(),
         renewal: parts.renewal.clone(),
+        forwards: parts.broker.forwards().clone(),
         audience,
         contents,
         dir: config.node.dir.clone(),
@@ -254,6 +256,8 @@ fn keep_replies(config: &Config, parts: &Parts, intake: &Intake, stats: &EngineS
 fn keep_broker(supervisor: &Supervisor, broker: &Broker) {
     let (link, incoming, outgoing) = (broker.clone(), broker.clone(), broker.clone());
     let spec = |name| Spec::new(name).stops(Stops::Here("nothing would reach the node any more, not even its start"));
+    let (forwards, speaker) = (broker.forwards().clone(), broker.clone());
+    supervisor.keep("forwards", move |end| until(end, forwards.clone().sending(speaker.clone())));
     supervisor.keep(spec("broker link"), move |end| link.clone().link_until(end));
     supervisor.keep(spec("broker incoming"), move |end| until(end, incoming.clone().incoming()));
     supervisor.keep(spec("broker outgoing"), move |end| until(end, outgoing.clone().outgoing()));
@@ -342,6 +346,7 @@ fn wiring(
         }),
         clock,
         bulk,
+        forwards: Forwards::new(config.node.name.clone(), supervisor.clone()),
         board: LinkBoard::default(),
         traffic: stats.traffic.clone(),
     }
@@ -377,7 +382,8 @@ fn setup(
         started: clock::wall(),
         guard: Some(methods::job_guard::Program::own()),
         bodies: opened.bodies.clone(),
-        processes,
+        processes: processes.forwarding(broker.forwards()),
+        forwards: broker.forwards().clone(),
         audit: gate.audit.clone(),
         permit: gate.permit(),
         rules: gate.rules.clone(),

@@ -44,6 +44,7 @@ fn sample(parts: &Parts, stats: &Arc<EngineStats>, syslog: Tally) -> Arc<dyn Fn(
             lanes: stats.lanes(),
             effects_dropped: stats.effects_dropped.load(Ordering::Relaxed),
             methods_running: runner.counts().running,
+            forwards: (broker.forwards().counts(), broker.forwards().refused()),
             errors: (told.told, told.summed),
             rules: (rules.view(), rules.refused()),
             audit: audit.counts(),

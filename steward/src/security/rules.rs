@@ -39,6 +39,9 @@ pub(crate) const FILE: &str = "rules.toml";
 /// The method that brings the fleet's rules; see [`pushed`].
 pub(crate) const APPLY: &str = crate::methods::RULES_APPLY;
 
+/// The method for which a rule has to name where it leads.
+const PORT_FORWARD: &str = crate::methods::PORT_FORWARD;
+
 /// The rules of a node. Clones are the same rules.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
@@ -154,7 +157,8 @@ impl Rules {
         method: &MethodName,
         data: Option<&[String]>,
     ) -> Decision {
-        let question = Question { sender, kind, method, data };
+        let must_name = method.as_str() == PORT_FORWARD;
+        let question = Question { sender, kind, method, data, must_name };
         let active = self.active();
         let decision = match &active.floor {
             Some(floor) => self.told(floor.rule(&self.shared.me, question), question),
@@ -163,7 +167,8 @@ impl Rules {
         match decision {
             // Otherwise a set that refuses everything could never be replaced.
             Decision::Accept(grant) if method.as_str() != APPLY => {
-                active.of_fleet.narrow(grant, question, &self.shared.me)
+                // The fleet's rules only take away, so they need not name anything.
+                active.of_fleet.narrow(grant, Question { must_name: false, ..question }, &self.shared.me)
             }
             decision => decision,
         }
@@ -234,6 +239,13 @@ impl Rules {
             Ruling::Refuse(rule) => {
                 let why = format!("the rule {rule:?} of {me} refuses this {kind} {method} from {from}");
                 Decision::Refuse(Refusal { rule: Some(rule), why })
+            }
+            Ruling::NoRule { .. } if question.must_name => {
+                let why = format!(
+                    "no rule of {me} names this place for {from}; forwarding needs one that does, whoever asks: add \
+                     forward = [\"HOST:PORT\"] (to connect) or listen = [\"ADDRESS:PORT\"] to one for {method} in {FILE} on {me}"
+                );
+                Decision::Refuse(Refusal { rule: None, why })
             }
             Ruling::NoRule { other_data: true } => {
                 let why = format!("{me} takes {method} from {from}, but no rule there lets it in with this data");

@@ -20,6 +20,7 @@ mod disk;
 mod enrolment;
 mod evidence;
 mod fleet_broker;
+mod forward;
 mod harness;
 mod hostile;
 mod http_get;

@@ -11,6 +11,8 @@
 //! argv = [["df", "-h"], ["uptime"]]     # exactly one of these,
 //! firstWord = ["df", "uptime"]          # or: begins with one of these words,
 //! regex = ["df", "-[hk]+", "..."]       # or: a regular expression for each word, "..." for any further ones
+//! forward = ["localhost:80"]            # or: for PortForward, to one of these places,
+//! listen = ["127.0.0.1:8080"]           #     and for connections from one of these
 //! user = "nobody"               # as this user, where the node runs as root
 //! timeout = "30s"               # the smaller of this and what the message asks for
 //! maxOutput = "1MiB"
@@ -28,9 +30,11 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, de::Error as _};
 use toml::Spanned;
 
+use super::PORT_FORWARD;
 use super::pattern::{Data, From, Method, Types, Words};
 use super::set::{Limits, Otherwise, Rule, RuleSet};
 use crate::config::units;
+use crate::forward::place::Places;
 
 /// The largest file, in bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -90,6 +94,8 @@ struct RuleToml {
     #[serde(alias = "first_word")]
     first_word: Option<Many<Word>>,
     regex: Option<Spanned<Many<Word>>>,
+    forward: Option<Many<Places>>,
+    listen: Option<Many<Places>>,
     user: Option<Spanned<String>>,
     timeout: Option<Parsed<Timeout>>,
     #[serde(alias = "max_output")]
@@ -160,9 +166,13 @@ impl RuleToml {
                 return Err(bad(name.span(), why));
             }
         };
-        let patterns = [self.argv.is_some(), self.first_word.is_some(), self.regex.is_some()];
+        let forwards = self.forward.is_some() || self.listen.is_some();
+        let patterns = [self.argv.is_some(), self.first_word.is_some(), self.regex.is_some(), forwards];
         if patterns.into_iter().filter(|given| *given).count() > 1 {
-            return Err(bad(span, "a rule has one of argv, firstWord and regex; write a rule for each".to_owned()));
+            return Err(bad(
+                span,
+                "a rule has one of argv, firstWord, regex and forward (with listen); write a rule for each".to_owned(),
+            ));
         }
         let data = match (self.argv, self.first_word, self.regex) {
             (Some(commands), _, _) => Data::Exactly(commands.0),
@@ -170,6 +180,10 @@ impl RuleToml {
             (_, _, Some(regex)) => {
                 let span = regex.span();
                 Data::Words(Words::new(&regex.into_inner().texts()).map_err(|why| bad(span, why))?)
+            }
+            (None, None, None) if forwards => {
+                let places = |many: Option<Many<Places>>| many.map_or_else(Vec::new, |many| many.0);
+                Data::Forward(places(self.forward), places(self.listen))
             }
             (None, None, None) => Data::Any,
         };
@@ -179,6 +193,18 @@ impl RuleToml {
             timeout: self.timeout.map(|timeout| timeout.0.0),
             max_output: self.max_output.map(|size| size.0.0),
         };
+        let is_forward = |method: &Method| matches!(method, Method::Name(name) if name.as_str() == PORT_FORWARD);
+        if data.names_place() && !self.method.0.iter().all(is_forward) {
+            return Err(bad(
+                span,
+                format!("forward and listen are for method = \"{PORT_FORWARD}\" alone; write a rule for it"),
+            ));
+        }
+        if data.names_place() && (refuses || limits.user.is_some() || limits.max_output.is_some()) {
+            let why = "a rule with forward or listen lets in what it names, and has no user and no maxOutput; what no rule names \
+                       is refused anyway";
+            return Err(bad(span, why.to_owned()));
+        }
         if refuses && limits != Limits::default() {
             return Err(bad(span, "a rule that refuses has no user, timeout or maxOutput".to_owned()));
         }

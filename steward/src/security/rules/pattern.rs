@@ -6,6 +6,8 @@ use protocol::message::Kind;
 use protocol::name::{MethodName, NodeName};
 use regex::{Regex, RegexBuilder};
 
+use crate::forward::ask::{Ask, Does};
+use crate::forward::place::Places;
 use crate::security::certificate::Role;
 use crate::security::sender::Sender;
 
@@ -149,9 +151,16 @@ pub(super) enum Data {
     First(Vec<String>),
     /// A list whose words fit these, one by one.
     Words(Words),
+    /// What `PortForward` takes, with one of these places: those that may be connected to, and those that may be listened on.
+    Forward(Vec<Places>, Vec<Places>),
 }
 
 impl Data {
+    /// Whether it names the place that something is forwarded to.
+    pub(super) fn names_place(&self) -> bool {
+        matches!(self, Self::Forward(..))
+    }
+
     /// `data` is none where it is no list of words.
     pub(super) fn fits(&self, data: Option<&[String]>) -> bool {
         match (self, data) {
@@ -160,6 +169,10 @@ impl Data {
             (Self::Exactly(lists), Some(data)) => lists.iter().any(|list| list == data),
             (Self::First(words), Some(data)) => data.first().is_some_and(|first| words.contains(first)),
             (Self::Words(words), Some(data)) => words.fit(data),
+            (Self::Forward(connect, listen), Some(data)) => Ask::parse(data).is_ok_and(|ask| {
+                let places = if ask.does == Does::Connect { connect } else { listen };
+                places.iter().any(|places| places.have(&ask.place))
+            }),
         }
     }
 }

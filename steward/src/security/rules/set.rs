@@ -106,6 +106,8 @@ pub(super) struct Question<'a> {
     pub(super) method: &'a MethodName,
     /// None where the data is no list of words.
     pub(super) data: Option<&'a [String]>,
+    /// Whether it is for a rule alone to let it in, and one that names a place: what else is accepted does not count.
+    pub(super) must_name: bool,
 }
 
 impl RuleSet {
@@ -122,7 +124,7 @@ impl RuleSet {
 
     /// What it says of a message for the node `me`.
     pub(super) fn rule(&self, me: &NodeName, question: Question<'_>) -> Ruling {
-        let Question { sender, kind, method, data } = question;
+        let Question { sender, kind, method, data, must_name } = question;
         let mut other_data = false;
         for rule in &self.rules {
             let about = rule.from.iter().any(|from| from.fits(sender))
@@ -133,11 +135,13 @@ impl RuleSet {
             }
             match &rule.limits {
                 _ if !rule.data.fits(data) => other_data |= rule.limits.is_some(),
+                Some(_) if must_name && !rule.data.names_place() => other_data = true,
                 Some(limits) => return Ruling::Accept(Arc::clone(&rule.name), limits.clone()),
                 None => return Ruling::Refuse(Arc::clone(&rule.name)),
             }
         }
         let accepted = match self.otherwise {
+            _ if must_name => false,
             Otherwise::Standard => !kind.is_command() || sender.role == Role::Central || sender.name == *me,
             Otherwise::Refuse => false,
             Otherwise::Accept => true,

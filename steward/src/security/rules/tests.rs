@@ -133,3 +133,47 @@ fn an_operator_has_no_right_that_no_rule_gives() {
     assert!(judge(&[("team", "night")]));
     assert!(!judge(&[]) && !judge(&[("team", "day")]));
 }
+
+/// `PortForward` of central, asked for in words, by these rules.
+fn forward(text: &str, words: &str) -> Result<String, String> {
+    let flags = vec![AllowRule { from: None, method: None }];
+    let words: Vec<&str> = words.split(' ').collect();
+    judge(&rules(text, flags), "central", Kind::CommandAck, "PortForward", &words)
+}
+
+#[test]
+fn only_a_rule_that_names_the_place_lets_a_forward_in() {
+    let named = r#"
+        otherwise = "accept"
+        [[rule]]
+        name = "all"
+        from = "*"
+        method = "*"
+        [[rule]]
+        name = "page"
+        from = "central"
+        method = "PortForward"
+        forward = ["localhost:80", "*:8000-8099"]
+        listen = "127.0.0.1:*"
+        "#;
+    for accepted in ["connect localhost:80", "connect a.b:8042 hold=1h", "listen 127.0.0.1:1", "listen 7"] {
+        assert_eq!(forward(named, accepted), Ok("page".to_owned()), "{accepted}");
+    }
+    for refused in
+        ["connect localhost:81", "connect 127.0.0.1:80", "listen 0.0.0.0:80", "connect localhost:80 x=y", "", "x y"]
+    {
+        let why = forward(named, refused).unwrap_err();
+        assert!(why.contains("no rule of ship1 names this place for central"), "{refused}: {why}");
+    }
+    for text in ["otherwise = \"standard\"", "otherwise = \"accept\""] {
+        assert!(forward(text, "connect localhost:80").is_err(), "{text}");
+    }
+    let first = format!(
+        "{}\n[[rule]]\nname = \"never\"\nfrom = \"*\"\nmethod = \"*\"\naction = \"refuse\"",
+        "otherwise = \"accept\""
+    );
+    let first = first + &named.replace("otherwise = \"accept\"", "");
+    assert!(forward(&first, "connect localhost:80").unwrap_err().contains("\"never\""));
+    let bad = named.replace("listen", "user = \"nobody\"\nlisten");
+    assert!(RuleSet::parse(&bad).unwrap_err().why.contains("no user"));
+}

@@ -176,6 +176,20 @@ impl Member {
         self.publish_at(now_ms(), client, subject, Some(&self.certificate), body.as_bytes()).await;
     }
 
+    /// Signs and publishes with one more header, whose name is behind that of the certificate and before that of the key.
+    pub(crate) async fn publish_with(&self, client: &Client, subject: &str, header: (&str, &str), body: &[u8]) {
+        let at_ms = now_ms().to_string();
+        let key = self.key.public_key();
+        let all =
+            [("Steward-Certificate", &*self.certificate), header, ("Steward-Key", &key), ("Steward-Time", &at_ms)];
+        let lines: String = all.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+        let signature = self.key.sign(&[format!("steward-1\n{subject}\n{lines}\n").as_bytes(), body].concat()).unwrap();
+        let mut headers = HeaderMap::new();
+        all.into_iter().for_each(|(name, value)| headers.insert(name, value));
+        headers.insert("Steward-Signature", BASE64URL_NOPAD.encode(&signature));
+        client.publish_with_headers(subject.to_owned(), headers, body.to_vec().into()).await.unwrap();
+    }
+
     /// Its public key.
     pub(crate) fn public_key(&self) -> String {
         self.key.public_key()

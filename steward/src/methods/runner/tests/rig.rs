@@ -56,6 +56,7 @@ impl Rig {
             guard: None,
             bodies: Arc::new(|_| None),
             processes,
+            forwards: crate::forward::Forwards::new(NodeName::new("ship1").unwrap(), supervisor.clone()),
             audit: crate::audit::Audit::new(
                 NodeName::new("ship1").unwrap(),
                 crate::audit::Settings { scope: crate::audit::Scope::Nothing, data: crate::audit::DataForm::Full },

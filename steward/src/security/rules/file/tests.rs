@@ -24,6 +24,8 @@ fn what_is_wrong_is_told_with_its_place() {
         ("user = \"a b\"", 8, "no user"),
         ("name = \"\"", 8, "1 to 64 characters"),
         ("action = \"deny\"", 10, "neither accept nor refuse"),
+        ("forward = [\"localhost\"]", 12, "no host and port"),
+        ("listen = \"a:9-1\"", 10, "names no port"),
         ("user = ", 8, ""),
     ] {
         let (found_line, found_column, why) = bad(&rule(line));
@@ -31,7 +33,9 @@ fn what_is_wrong_is_told_with_its_place() {
         assert!(why.contains(part), "{line}: {why}");
     }
     for (line, part) in [
-        ("argv = [\"a\"]\nfirstWord = \"a\"", "one of argv, firstWord and regex"),
+        ("argv = [\"a\"]\nfirstWord = \"a\"", "one of argv, firstWord, regex and forward"),
+        ("forward = \"a:1\"\nregex = \"a\"", "one of argv, firstWord, regex and forward"),
+        ("forward = \"a:1\"", "for method = \"PortForward\" alone"),
         ("action = \"refuse\"\nuser = \"x\"", "a rule that refuses has no user"),
     ] {
         let (found_line, _, why) = bad(&rule(line));

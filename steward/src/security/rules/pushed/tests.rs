@@ -111,3 +111,25 @@ fn a_set_that_is_damaged_on_disk_lets_nothing_in_but_the_next_one() {
     assert!(judge(&second, "central", "ShellCommand", "df").is_ok());
     assert_eq!(second.view().fleet_why, None);
 }
+
+#[test]
+fn a_fleet_need_not_name_where_something_is_forwarded_to_and_its_nodes_have_to() {
+    let (dir, fleet) = (tempfile::tempdir().unwrap(), key());
+    let named = "[[rule]]\nfrom = \"*\"\nmethod = \"PortForward\"\nforward = \"localhost:80\"\n";
+    let by = |own: &str, of_fleet: &str, version: u64| {
+        let me = NodeName::new("ship1").unwrap();
+        let rules = Rules::standard(me, NodeName::new("central").unwrap(), Vec::new());
+        rules.hold(Some(RuleSet::parse(own).unwrap()), RulesView::default());
+        rules.join(fleet.public(), dir.path());
+        rules.apply(&Pushed::issue(of_fleet, version, &fleet, wall()).unwrap().token).unwrap();
+        let sender = Sender::unsigned(NodeName::new("central").unwrap(), rules.central());
+        let data = ["connect".to_owned(), "localhost:80".to_owned()];
+        let method = MethodName::new("PortForward").unwrap();
+        matches!(rules.judge(&sender, Kind::CommandAck, &method, Some(&data)), Decision::Accept(_))
+    };
+    let (accept, refuse) = ("otherwise = \"accept\"\n", "otherwise = \"refuse\"\n");
+    let (own, other) = (format!("{refuse}{named}"), format!("{refuse}{}", named.replace(":80", ":81")));
+    assert!(by(&own, accept, 1) && by(&own, &own, 2));
+    assert!(!by(&own, refuse, 3) && !by(&own, &other, 4));
+    assert!(!by(accept, &own, 5) && !by(accept, accept, 6));
+}
