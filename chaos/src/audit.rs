@@ -11,6 +11,7 @@ mod live;
 mod order;
 mod outputs;
 mod states;
+mod tails;
 mod views;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub(crate) struct Audited {
     pub(crate) seen: u64,
     /// See `seen`.
     pub(crate) breaks: u64,
+    /// Lines of logs that were followed, and are there once.
+    pub(crate) followed: u64,
     /// Messages that were accepted and are not there, or never end, or end as what they can't have become.
     pub(crate) lost: u64,
     /// Messages that were carried out twice, or accepted twice.
@@ -79,6 +82,7 @@ impl Audited {
         self.bytes += world.bytes;
         self.seen += world.seen;
         self.breaks += world.breaks;
+        self.followed += world.followed;
         self.lost += world.lost;
         self.twice += world.twice;
         self.other += world.other;
@@ -127,6 +131,7 @@ pub(crate) fn audit(
         deadline::check(world, &evidence, &mut audited);
         outputs::check(world, &evidence, &mut audited);
         live::check(world, &evidence, &mut audited);
+        tails::check(world, &mut audited);
         // What has not ended is found already, and is in the way of all that comes after it.
         if is_settled {
             outputs::leftovers(world, &mut audited);

@@ -17,6 +17,7 @@ mod orders;
 mod payload;
 mod report;
 mod submit;
+mod tailer;
 mod tape;
 mod timer;
 mod world;

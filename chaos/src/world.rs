@@ -19,11 +19,12 @@ use crate::harness::{Fleet, Process};
 use crate::onlooker::Seen;
 use crate::orders::{Effects, Order};
 use crate::payload::Payload;
+use crate::tailer::Tailed;
 use crate::tape::Tape;
 use crate::timer::Timer;
 
 use guests::Guest;
-pub(crate) use machine::Machine;
+pub(crate) use machine::{Machine, Past};
 use members::Papers;
 pub(crate) use run::{Outcome, run};
 pub(crate) use setup::{Terms, Trust};
@@ -83,6 +84,8 @@ pub(crate) struct World<'f> {
     pub(crate) wrong: Vec<String>,
     /// What those saw who looked on while commands ran.
     pub(crate) seen: Vec<Seen>,
+    /// What became of the log that was followed.
+    pub(crate) tailed: Tailed,
     /// Whether the program has switches.
     pub(crate) has_switches: bool,
     /// How many faults strike in this world.

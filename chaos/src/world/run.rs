@@ -1,6 +1,7 @@
 //! A world from its beginning to its audit.
 
 use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::onlooker::{self, Seen};
 use crate::orders::Effects;
 use crate::payload::Payload;
 use crate::submit::{Submission, Submitter};
+use crate::tailer::{self, Tailed};
 use crate::timer::Timer;
 
 /// How often the world is looked after.
@@ -92,19 +94,20 @@ pub(crate) fn run(seed: u64, terms: &Terms) -> anyhow::Result<Outcome> {
                 .collect();
             let onlookers = onlooker::of(&world, &ledger, &given_up);
             let onlookers: Vec<_> = onlookers.into_iter().map(|one| scope.spawn(|| one.run())).collect();
+            let tailer = tailer::of(&world, seed, &given_up);
+            let tailer = scope.spawn(|| tailer.run());
             let giving_up = GivingUp(&given_up);
             world.live();
             let mended_at = world.timer.elapsed();
-            let settled = world.settle(terms.settle, || submitters.iter().all(|submitter| submitter.is_finished()));
+            let settled = world.settle(terms.settle, || {
+                submitters.iter().all(|submitter| submitter.is_finished()) && tailer.is_finished()
+            });
             drop(giving_up);
             for submitter in submitters {
-                match submitter.join() {
-                    Ok(Ok(())) => {}
-                    Ok(Err(why)) => world.wrong.push(format!("a message was refused: {why}")),
-                    Err(_) => world.wrong.push("whoever hands in has panicked".to_owned()),
-                }
+                world.joined("whoever hands in", submitter.join());
             }
             world.seen = onlookers.into_iter().map(|one| one.join().unwrap_or_else(|_| Seen::lost())).collect();
+            world.tailed = world.joined("whoever writes a log", tailer.join()).unwrap_or_default();
             let settled_in = world.timer.elapsed().saturating_sub(mended_at);
             let audited = audit::audit(&mut world, &submissions, &ledger.all(), settled);
             Outcome {
@@ -127,6 +130,17 @@ pub(crate) fn run(seed: u64, terms: &Terms) -> anyhow::Result<Outcome> {
 }
 
 impl<'f> World<'f> {
+    /// What came of somebody who did something meanwhile. What went wrong is written down.
+    fn joined<T, E: Display>(&mut self, who: &str, joined: std::thread::Result<Result<T, E>>) -> Option<T> {
+        let why = match joined {
+            Ok(Ok(value)) => return Some(value),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it has panicked".to_owned(),
+        };
+        self.wrong.push(format!("{who}: {why}"));
+        None
+    }
+
     /// Starts everything and plans the strikes.
     fn begin(fleet: &'f Fleet, mut plan: Plan, terms: &Terms) -> anyhow::Result<Self> {
         let ships = (1..=terms.nodes).map(|index| format!("ship{index}"));
@@ -158,6 +172,7 @@ impl<'f> World<'f> {
             chronicle: Vec::new(),
             wrong: Vec::new(),
             seen: Vec::new(),
+            tailed: Tailed::default(),
             has_switches: terms.has_switches,
             faults: plan.faults.len(),
             broker_away: false,
