@@ -99,7 +99,7 @@ impl Desk {
     /// How the spool is; none where no syslog is taken.
     pub(crate) fn process(&self) -> Option<ProcessView> {
         let (shown, figures) = (self.shown.as_ref()?, self.tally.figures());
-        let note = format!("{shown}; {} bytes wait, {} lines were dropped", figures.bytes, figures.dropped);
+        let note = format!("{shown}; {} bytes on disk, {} lines were dropped", figures.bytes, figures.dropped);
         let state = if figures.waiting == 0 { "sent" } else { "sending" };
         Some(ProcessView {
             kind: "syslog".to_owned(),
