@@ -166,3 +166,47 @@ fn what_takes_events_takes_results_too_and_a_limit_holds() {
     assert_eq!(late["state"], "timed_out", "{late}");
     stays("each came once", &2, || took.lines().len());
 }
+
+/// By a schedule the same holds for each run: of a script, and of a method that is there one day and gone the next.
+#[test]
+fn scripts_and_methods_of_the_nodes_own_run_by_a_schedule() {
+    let fleet = Fleet::new();
+    let (ran, file) = (fleet.file("ran"), fleet.dir().join("script.sh"));
+    let text = format!("#!/bin/sh\ncat >> {}\nsleep 0.2\n", ran.path());
+    let (central, mut ship1) = (fleet.node("central"), node_with_method(&fleet, "Tick", &text, ""));
+    fs::write(&file, "#!/bin/sh\necho \"$1\"; sleep 0.2\n").unwrap();
+    let sent = central.cli(&["script", "ship1", file.to_str().unwrap(), "--every=1s", "--", "by a schedule"]);
+    let (script, tick) =
+        (sent.stdout.trim(), central.send(&with(call("Tick", &["a"]), json!({ "schedule": "every 1s" }))));
+    let results = |id: &str, state: &str| {
+        let answer = central.ask("GET", &format!("/v1/messages/{id}/results?limit=1000"), "");
+        let all = answer.as_array().cloned().unwrap_or_default();
+        all.into_iter().filter(|result| result["state"] == state).collect::<Vec<_>>()
+    };
+    eventually("both have run", || {
+        (results(script, "done").len() >= 2 && results(&tick, "done").len() >= 2).then_some(())
+    });
+    assert_eq!(results(script, "done")[0]["stdout"], "by a schedule\n", "{sent:?}");
+    ship1.kill();
+    ship1.start();
+    let known = results(&tick, "done").len();
+    eventually("both go on", || {
+        (results(script, "done").len() > known + 1 && results(&tick, "done").len() > known + 1).then_some(())
+    });
+    fs::remove_file(ship1.dir().join("methods.d/Tick")).unwrap();
+    let refused = eventually("its runs are refused", || results(&tick, "refused").into_iter().next());
+    // As it was known last, or as its file was just before it ran.
+    let why = ["no method Tick here any more", "Tick can't be used here now"];
+    assert!(why.iter().any(|why| refused["reason"].as_str().unwrap().contains(why)), "{refused}");
+    put(ship1.dir(), "Tick", &text);
+    let known = results(&tick, "done").len();
+    eventually("it is back", || (results(&tick, "done").len() > known).then_some(()));
+    for id in [script, &tick] {
+        assert_eq!(central.cli(&["schedules", "remove", id]).code, 0);
+    }
+    eventually("each run that began has a result, also those that come behind the end", || {
+        let told: usize = ["done", "interrupted", "cancelled"].map(|state| results(&tick, state).len()).iter().sum();
+        (told >= ran.lines().len()).then_some(())
+    });
+    assert_eq!(fs::read_dir(ship1.dir().join("scripts")).unwrap().count(), 0);
+}
