@@ -10,6 +10,7 @@ mod evidence;
 mod live;
 mod order;
 mod outputs;
+mod repeats;
 mod states;
 mod tails;
 mod views;
@@ -24,6 +25,7 @@ use crate::world::World;
 use evidence::Evidence;
 
 pub(crate) use evidence::{tag_of, what_is_open};
+pub(crate) use repeats::take_back;
 
 /// What the audit counted, and what it found wrong.
 #[derive(Debug, Default)]
@@ -34,6 +36,8 @@ pub(crate) struct Audited {
     pub(crate) executions: u64,
     /// Starts that were compared with their deadlines.
     pub(crate) deadlines: u64,
+    /// Runs of orders with a schedule whose results were compared.
+    pub(crate) repeats: u64,
     /// Bytes of outputs that were compared.
     pub(crate) bytes: u64,
     /// Bytes of outputs that were seen while their commands ran, or when they had ended, and how often the view broke off.
@@ -79,6 +83,7 @@ impl Audited {
         self.messages += world.messages;
         self.executions += world.executions;
         self.deadlines += world.deadlines;
+        self.repeats += world.repeats;
         self.bytes += world.bytes;
         self.seen += world.seen;
         self.breaks += world.breaks;
@@ -130,6 +135,7 @@ pub(crate) fn audit(
         order::check(world, &evidence, submissions, &mut audited);
         deadline::check(world, &evidence, &mut audited);
         outputs::check(world, &evidence, &mut audited);
+        repeats::check(world, &evidence, &mut audited);
         live::check(world, &evidence, &mut audited);
         tails::check(world, &mut audited);
         // What has not ended is found already, and is in the way of all that comes after it.

@@ -15,6 +15,9 @@ use crate::payload::{Payload, Slice};
 /// Bytes up to which an output travels in the receipt; what is more is fetched in pieces.
 const INLINE_BYTES: usize = 4096;
 
+/// Of so many plain commands in a hundred an order with a schedule is made.
+const REPEATED_PERCENT: u64 = 10;
+
 /// The largest output that a command prints.
 const BULK_BYTES_MAX: u64 = 400 * 1024;
 
@@ -46,6 +49,8 @@ pub(crate) enum What {
     EventWithoutAck,
     /// A command that its receiver does not take from this sender.
     Forbidden,
+    /// A command with a schedule: it runs every second, until it is taken back when the faults are over.
+    Repeated(Repeat),
 }
 
 /// A command that is answered.
@@ -73,6 +78,17 @@ pub(crate) struct Command {
     pub(crate) deadline_ms: Option<u64>,
     /// Attempts, and the time between them.
     pub(crate) attempts: Option<(u32, u64)>,
+}
+
+/// A command with a schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Repeat {
+    /// What becomes of runs that were missed.
+    pub(crate) missed: &'static str,
+    /// How long each run sleeps once it has said that it runs.
+    pub(crate) sleep_ms: u64,
+    /// Whether a second run would be harmless.
+    pub(crate) rerun: bool,
 }
 
 /// The parts in which an output is printed at which somebody looks on, at most, and the pause between them.
@@ -168,6 +184,15 @@ impl Order {
         }
     }
 
+    /// Makes an order with a schedule of a command that is nothing special.
+    pub(crate) fn repeat(&mut self, dice: &mut Dice) {
+        let is_plain = matches!(&self.what, What::Command(command) if *command == Command::default());
+        if is_plain && self.cancel_after.is_none() && dice.chance(REPEATED_PERCENT) {
+            let missed = dice.pick(&["skip", "once", "all", "all"]);
+            self.what = What::Repeated(Repeat { missed, sleep_ms: dice.between(0, 700), rerun: dice.chance(25) });
+        }
+    }
+
     /// Whether somebody looks on while it runs.
     pub(crate) fn is_followed(&self) -> bool {
         matches!(&self.what, What::Command(command) if command.parts > 1)
@@ -194,6 +219,14 @@ impl Order {
                 with(event(to, "TextLogging", &[&self.tag]), json!({ "commandOrEvent": "EventNACK" }))
             }
             What::Forbidden => command(&line),
+            What::Repeated(it) => {
+                // What it prints is the very line, so that a result is known to be of one run.
+                let file = effects.file(to).display().to_string();
+                let pause = format!("sleep {}.{:03}", it.sleep_ms / 1000, it.sleep_ms % 1000);
+                let script = format!("echo {} $PPID $(date +%s%N) | tee -a {file}; {pause}", self.tag);
+                let schedule = json!({ "every": "1s", "missed": it.missed });
+                with(command(&script), json!({ "schedule": schedule, "rerun": it.rerun }))
+            }
         }
     }
 
@@ -232,6 +265,7 @@ impl Order {
             What::Event(_) => "event",
             What::EventWithoutAck => "event without ACK",
             What::Forbidden => "forbidden command",
+            What::Repeated(_) => "order with a schedule",
         }
     }
 

@@ -85,6 +85,7 @@ pub(crate) fn total(total: &Total, markdown: bool) {
         total.longest.as_secs_f64()
     );
     println!("{} starts compared with their deadlines", total.audited.deadlines);
+    println!("{} runs by a schedule compared with their results", total.audited.repeats);
     println!("{} bytes seen by those who looked on, through {} breaks", total.audited.seen, total.audited.breaks);
     println!("{} lines of logs that were followed, each there once", total.audited.followed);
     println!(

@@ -75,7 +75,7 @@ impl Evidence {
                 let is_copy = world.machines[order.to].past.store_restored > 0;
                 vec![0; if is_copy { lines.max().unwrap_or(0) } else { lines.sum() }]
             }
-            What::Command(_) | What::CommandWithoutAck | What::Forbidden => {
+            What::Command(_) | What::CommandWithoutAck | What::Forbidden | What::Repeated(_) => {
                 let own = self.ran[order.to].iter().filter(|ran| ran.tag == order.tag);
                 own.map(|ran| ran.process).collect()
             }

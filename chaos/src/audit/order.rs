@@ -23,7 +23,7 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, submissions: &[Submi
                 What::Event(_) => 1,
                 What::Command(Command { is_script: true, .. }) => 2,
                 // Nobody promises an order of what is handed over once.
-                What::CommandWithoutAck | What::EventWithoutAck | What::Forbidden => continue,
+                What::CommandWithoutAck | What::EventWithoutAck | What::Forbidden | What::Repeated(_) => continue,
             };
             // Whoever lost its store knows nothing of an order, and two who have one name keep none between them.
             let (sender, receiver) = (&world.machines[order.from].past, &world.machines[order.to].past);

@@ -63,6 +63,8 @@ fn may_end_as(world: &World<'_>, order: &Order, state: &str) -> bool {
         What::Command(command) => command,
         What::CommandWithoutAck | What::EventWithoutAck => return state == "sent",
         What::Forbidden => return state == "refused",
+        // A node ends it by itself only if its sender does not know it any more.
+        What::Repeated(_) => return state == "cancelled" || (state == "failed" && sender.store_lost()),
         // A line that could not be written is not done, and that is what is said.
         What::Event(_) => return state == "done" || (state == "failed" && receiver.disk_trouble),
     };

@@ -252,7 +252,10 @@ impl<'f> World<'f> {
             waited += self.timer.elapsed().saturating_sub(before).min(STOOD_STILL);
             before = self.timer.elapsed();
             let open = match (self.is_among_itself(), handed_in()) {
-                (true, true) => audit::what_is_open(self),
+                (true, true) => {
+                    audit::take_back(self);
+                    audit::what_is_open(self)
+                }
                 (_, false) => Some("not everything is handed in".to_owned()),
                 (false, true) => Some("a guest has not left".to_owned()),
             };

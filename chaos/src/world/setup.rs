@@ -99,6 +99,8 @@ impl Plan {
         let trust = terms.trust.unwrap_or(of_seed);
         let mut slow_dice = Dice::of(seed, 3);
         orders.iter_mut().for_each(|order| order.slow_down(&mut slow_dice));
+        let mut repeat_dice = Dice::of(seed, 4);
+        orders.iter_mut().for_each(|order| order.repeat(&mut repeat_dice));
         Self { orders, submissions, strikes, faults, trust, dice }
     }
 }

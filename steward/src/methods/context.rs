@@ -331,6 +331,13 @@ impl<'a> MethodCtx<'a> {
         found.map_err(|error| MethodError(format!("it can't be read which orders were given: {error}")))
     }
 
+    /// How a message that this node has sent has ended: its state, and the reason. None if it has not, or is not known.
+    pub(crate) async fn ended(&self, id: MessageId) -> Option<(String, String)> {
+        let reader = Arc::clone(&self.host.reader);
+        let view = tokio::task::spawn_blocking(move || reader.show(id)).await.ok()?.ok()??;
+        view.finished_at.is_some().then(|| (view.state, view.reason.unwrap_or_default()))
+    }
+
     /// Keeps what was told of an order. Returns once that is durable.
     pub(crate) async fn note_result(&self, row: ResultRow) -> Result<(), MethodError> {
         let noted = self.host.engine.ask(|reply| Input::Note(vec![Note::Result(Box::new(row))], reply)).await;

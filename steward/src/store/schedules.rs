@@ -43,9 +43,10 @@ pub(crate) struct ResultRow {
     pub(crate) result: Received,
 }
 
-/// The row of an order that was given to this node; none if there is none.
+/// The row of an order that was given to this node and stands, or was taken back; none if there is none.
 pub(super) fn order(connection: &Connection, message: MessageId, to: &NodeName) -> Result<Option<OrderRow>, ReadError> {
-    let sql = "SELECT o.row FROM outbox o CROSS JOIN out_lanes l ON l.id = o.lane WHERE o.id = ?1 AND l.peer = ?2 AND l.method = ?3";
+    let sql = "SELECT o.row FROM outbox o CROSS JOIN out_lanes l ON l.id = o.lane WHERE o.id = ?1 AND l.peer = ?2 AND l.method = ?3
+         AND o.state IN (10, 17)";
     let found =
         connection.prepare_cached(sql)?.query_row(params![id_bytes(message), to.as_str(), SCHEDULE], |row| row.get(0));
     Ok(found.optional()?.map(OrderRow))

@@ -21,6 +21,7 @@ mod errors;
 mod evidence;
 mod identities;
 mod replies;
+mod schedules;
 mod views;
 
 use super::*;

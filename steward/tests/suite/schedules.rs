@@ -215,7 +215,7 @@ fn an_order_is_between_its_sender_and_its_node() {
         "run": { "number": 2, "dueMs": 1, "startedMs": 1, "finishedMs": 1, "state": "done", "base64": [false, false] } });
     let lie = json!({ "toNode": "central", "data": [told.to_string(), "wrong\n", ""], "commandOrEvent": "EventACK", "method": "ScheduleResult" });
     let ended = ship2.send_and_wait(&lie);
-    assert_eq!(ended["state"], "failed");
+    assert_eq!(ended["state"], "refused");
     assert!(ended["reason"].as_str().unwrap().contains("has given ship2 no order"), "{ended}");
     assert_eq!((results(&central, &id).len(), &order(&central, &id)["paused"]), (1, &json!(false)));
     // Its own node may, and a number that is there already stays as it is.
@@ -225,6 +225,49 @@ fn an_order_is_between_its_sender_and_its_node() {
     assert_eq!(results(&central, &id)[0]["stdout"], "right\n");
     let nonsense = with(lie, json!({ "data": ["{}"] }));
     assert_eq!(ship1.send_and_wait(&nonsense)["state"], "refused");
+}
+
+/// Nobody could take it back any more.
+#[test]
+fn an_order_ends_whose_sender_has_forgotten_it() {
+    let fleet = Fleet::new();
+    let (mut central, ship1) = (fleet.node("central"), fleet.node("ship1"));
+    let id = central.send(&ordered("true", json!({ "every": "1s" })));
+    has_results(&central, &id, 1);
+    central.kill();
+    for entry in fs::read_dir(central.dir()).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("steward.db") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    central.start();
+    let ended = eventually("the order has ended", || {
+        ship1.log_lines().into_iter().find(|line| line["message"] == "received message ended" && line["id"] == *id)
+    });
+    assert_eq!(ended["state"], "failed", "{ended}");
+    assert!(ended["reason"].as_str().unwrap().contains("does not know the order any more"), "{ended}");
+}
+
+/// As long as no more may be outstanding nothing runs that could not be told, and nothing of what has run is lost.
+#[test]
+fn nothing_runs_that_could_not_be_told() {
+    let fleet = Fleet::new();
+    let (central, _ship1) = (fleet.node("central"), fleet.node_with("ship1", &["--maxOutstanding=3"]));
+    let effects = fleet.file("effects");
+    let id = central.send(&ordered(&format!("echo x >> {}", effects.path()), json!({ "every": "1s" })));
+    has_results(&central, &id, 1);
+    fleet.broker.stop();
+    eventually("it runs while that can be kept", || (effects.lines().len() >= 4).then_some(()));
+    let held = || (effects.lines().len() <= 6).then_some(()).is_some();
+    stays("and not much more", &true, held);
+    stays("and not much more", &true, held);
+    fleet.broker.start();
+    let ran = effects.lines().len();
+    eventually("it goes on", || (effects.lines().len() > ran + 1).then_some(()));
+    let got = removes(&central, &id);
+    assert!(got.iter().all(|result| result["state"] != "interrupted"), "{got:?}");
+    let numbers: Vec<u64> = got.iter().map(|result| result["run"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
 }
 
 /// Both the order and what it has run must be let in, and the rules are asked again before each run.

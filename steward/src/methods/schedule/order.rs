@@ -14,7 +14,7 @@ use protocol::step::Run;
 
 use super::board::{Ask, OrderView, Place};
 use super::state::{Begun, Next, State};
-use super::told::{OUTPUT_BYTES_MAX, Told};
+use super::told::{NO_SUCH_ORDER, OUTPUT_BYTES_MAX, Told};
 use super::{OVERLAP_MAX, Order};
 use crate::clock;
 use crate::intake::MessageInput;
@@ -34,6 +34,20 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// A run that goes on, and how it ended.
 type Going<'a> = Pin<Box<dyn Future<Output = (Begun, Ran)> + Send + 'a>>;
 
+/// Why an order does not stand any longer.
+enum Over {
+    /// It is told to stop.
+    Stop(Stop),
+    /// Its sender does not know it.
+    Unwanted(String),
+}
+
+impl From<Stop> for Over {
+    fn from(why: Stop) -> Self {
+        Self::Stop(why)
+    }
+}
+
 /// An order with all that it needs.
 pub(super) struct Standing<'a, 'b> {
     order: Order,
@@ -42,6 +56,8 @@ pub(super) struct Standing<'a, 'b> {
     /// Whether nothing of it is written down yet.
     is_new: bool,
     state: State,
+    /// The event that told the sender of it last, until it is known how that has ended.
+    last_told: Option<MessageId>,
     /// How many missed runs the sender knows of.
     told_missed: u64,
     going: FuturesUnordered<Going<'a>>,
@@ -63,7 +79,7 @@ impl<'a, 'b> Standing<'a, 'b> {
             })?,
         };
         let (told_missed, going, switches) = (state.missed, FuturesUnordered::new(), Vec::new());
-        Ok(Self { order, run, ctx, is_new: kept.is_none(), state, told_missed, going, switches })
+        Ok(Self { order, run, ctx, is_new: kept.is_none(), state, last_told: None, told_missed, going, switches })
     }
 
     /// Stands until it is cancelled, or the node stops.
@@ -73,11 +89,25 @@ impl<'a, 'b> Standing<'a, 'b> {
             Ok(never) => match never {},
         };
         drop(place);
-        Ok(self.stop(why).await)
+        match why {
+            Over::Stop(why) => Ok(self.stop(why).await),
+            Over::Unwanted(why) => {
+                for (_, switch) in &self.switches {
+                    switch.stop(Stop::Cancelled);
+                }
+                // There is nobody to tell of them.
+                while self.going.next().await.is_some() {}
+                let from = &self.run.message.from;
+                Ok(Ending::because(
+                    Final::Failed,
+                    format!("{from} does not know the order any more, so it has ended: {why}"),
+                ))
+            }
+        }
     }
 
     /// Works until it has to stop. Only where nothing is between memory and disk it looks whether it has to.
-    async fn work(&mut self, place: &mut Place) -> Result<Infallible, Stop> {
+    async fn work(&mut self, place: &mut Place) -> Result<Infallible, Over> {
         if self.is_new {
             self.tell(self.state.clone()).await?;
         }
@@ -108,16 +138,27 @@ impl<'a, 'b> Standing<'a, 'b> {
             if self.going.is_empty() && self.state.missed != self.told_missed {
                 self.tell(self.state.clone()).await?;
             }
+            self.is_wanted().await?;
             let sleep =
                 until.map_or(SLEEP_MAX, |until| Duration::from_millis(until.0.saturating_sub(now.0)).min(SLEEP_MAX));
             tokio::select! {
                 biased;
-                why = self.ctx.stopped() => return Err(why),
+                why = self.ctx.stopped() => return Err(why.into()),
                 Some((begun, ran)) = self.going.next() => self.end(begun, ran).await?,
                 Some(ask) = place.asks.recv() => self.answer(ask).await?,
                 () = tokio::time::sleep(sleep) => {}
             }
         }
+    }
+
+    /// Looks whether the sender has taken what it was told last. An order that it does not know (its store is gone, or an
+    /// older copy) would stand for ever, because nobody could take it back.
+    async fn is_wanted(&mut self) -> Result<(), Over> {
+        let Some(id) = self.last_told else { return Ok(()) };
+        let Some((state, why)) = self.ctx.ended(id).await else { return Ok(()) };
+        self.last_told = None;
+        let unwanted = state == Final::Refused.as_str() && why.starts_with(NO_SUCH_ORDER);
+        if unwanted { Err(Over::Unwanted(why)) } else { Ok(()) }
     }
 
     /// Stops what goes on, and says how the order ends.
@@ -251,7 +292,13 @@ impl<'a, 'b> Standing<'a, 'b> {
                 (Err(why), _) => Err(why.clone()),
                 (_, Err(error)) => Err(MethodError(error.to_string())),
             };
-            let Err(why) = kept else { break };
+            let why = match kept {
+                Ok(ids) => {
+                    self.last_told = ids.first().copied().or(self.last_told);
+                    break;
+                }
+                Err(why) => why,
+            };
             if !said {
                 tracing::warn!(%id, method = %order.method, %why, "what an order with a schedule did can't be written down; it waits");
                 said = true;

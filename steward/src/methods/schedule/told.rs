@@ -12,6 +12,9 @@ use crate::methods::once::Ran;
 /// Bytes of output that are kept of a run, both streams together; as base64 they still fit into one message.
 pub(crate) const OUTPUT_BYTES_MAX: u64 = 256 * 1024;
 
+/// How the reason begins for which a result is refused that nobody waits for. Its node ends the order then.
+pub(crate) const NO_SUCH_ORDER: &str = "no such order";
+
 /// Bytes of a reason at most.
 const REASON_BYTES_MAX: usize = 4096;
 
