@@ -12,6 +12,7 @@ mod batch;
 mod bulk;
 mod counters;
 mod denied;
+mod dictionaries;
 mod ears;
 mod echo;
 mod incoming;
@@ -55,6 +56,7 @@ pub(crate) use aside::Aside;
 pub(crate) use bulk::Bulk;
 pub(crate) use counters::Counters;
 pub(crate) use denied::{Action, Denied};
+use dictionaries::Dictionaries;
 use echo::Echoes;
 pub(crate) use name_check::NameCheck;
 pub(crate) use noise::Noise;
@@ -161,6 +163,7 @@ struct Inner {
     forwards: Forwards,
     counters: Counters,
     traffic: Traffic,
+    dictionaries: Dictionaries,
     board: LinkBoard,
     noise: Noise,
     echoes: Echoes,
@@ -224,6 +227,7 @@ impl Broker {
             forwards,
             counters: Counters::default(),
             traffic,
+            dictionaries: Dictionaries::default(),
             board,
             echoes,
             line: watch::Sender::new(None),

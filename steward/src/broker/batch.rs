@@ -15,6 +15,7 @@ use protocol::name::{Lane, NodeName};
 use protocol::outcome::Receipt;
 use protocol::step::Effect;
 
+use super::dictionaries::Dictionaries;
 use super::prover::Prover;
 use super::wire::pack::Packer;
 use super::wire::receipts::{Subject, Teller};
@@ -132,6 +133,7 @@ pub(crate) struct Batcher {
     central: NodeName,
     packer: Packer,
     prover: Option<Prover>,
+    dictionaries: Dictionaries,
 }
 
 /// Whom an open group is for.
@@ -223,13 +225,20 @@ impl Groups {
 impl Batcher {
     /// A batcher for the process `teller`, whose announcements also go to `central`.
     pub(crate) fn new(teller: Teller, central: NodeName) -> Self {
-        Self { teller, central, packer: Packer::default(), prover: None }
+        let (packer, dictionaries) = (Packer::default(), Dictionaries::default());
+        Self { teller, central, packer, prover: None, dictionaries }
     }
 
     /// Has receipts of commands signed.
     #[must_use]
     pub(crate) fn proving(self, prover: Option<Prover>) -> Self {
         Self { prover, ..self }
+    }
+
+    /// Has short bodies packed with the dictionary for those who know it.
+    #[must_use]
+    pub(crate) fn packing(self, dictionaries: Dictionaries) -> Self {
+        Self { dictionaries, ..self }
     }
 
     /// The publishes for `effects`; those of other tasks are not looked at. `commits` is how far our store is.
@@ -326,7 +335,9 @@ impl Batcher {
         let introduces = handed.is_some();
         let seal = Some(seal);
         let (reply, items) = (true, count);
-        let draft = Draft { to, subject, reply, body, id, items, handed, introduces, seal, attests, class, shares };
+        let named = true;
+        let draft =
+            Draft { to, subject, reply, body, id, items, handed, introduces, named, seal, attests, class, shares };
         self.finish(draft, sizes, batch);
     }
 
@@ -343,7 +354,7 @@ impl Batcher {
         // Whoever does not know us yet can't open what we have sealed.
         let introduces = matches!(control, Control::Probe { .. } | Control::Hello(_));
         let seal = (!introduces).then_some(seal);
-        let draft = Draft { introduces, seal, ..Draft::of_one(to.clone(), subject, body) };
+        let draft = Draft { introduces, named: !introduces, seal, ..Draft::of_one(to.clone(), subject, body) };
         self.finish(draft, sizes, batch);
     }
 
@@ -353,7 +364,7 @@ impl Batcher {
         let body = wire::hello::encode(hello);
         let subject = subject::hello(&me);
         let introduces = true;
-        let bare = Draft { introduces, reply: false, ..Draft::of_one(me.clone(), subject, body) };
+        let bare = Draft { introduces, named: false, reply: false, ..Draft::of_one(me.clone(), subject, body) };
         self.finish(bare, sizes, batch);
         if self.central == me {
             return;
@@ -371,10 +382,14 @@ impl Batcher {
     }
 
     fn finish(&mut self, draft: Draft, sizes: Sizes, batch: &mut Batch) {
-        let Draft { to, subject, reply, body, id, items, handed, introduces, seal, attests, class, shares } = draft;
+        let Draft { to, subject, reply, body, id, items, handed, introduces, named, seal, attests, class, shares } =
+            draft;
         let packed = body.and_then(|body| {
             wire::limit("the body", body.len(), BODY_BYTES_MAX)?;
-            let (body, headers) = self.packer.pack(body);
+            let (body, headers) = match named && self.dictionaries.may(&to) {
+                true => self.packer.pack_with_dictionary(body),
+                false => self.packer.pack(body),
+            };
             wire::limit("the body", body.len(), sizes.payload_max.saturating_sub(64))?;
             Ok((body, headers))
         });
@@ -401,6 +416,8 @@ struct Draft {
     items: usize,
     handed: Option<(Lane, Vec<Seq>)>,
     introduces: bool,
+    /// Whether it is for the very node that has last said what it can read: not for whoever listens, nor for one that may have changed.
+    named: bool,
     /// Whether it has to be sealed; none for what never is.
     seal: Option<bool>,
     /// What this node vouches for of its receipts.
@@ -413,8 +430,9 @@ impl Draft {
     /// One thing for one node that knows us, which is to be told if nobody listens. It is never sealed.
     fn of_one(to: NodeName, subject: String, body: Result<Vec<u8>, WireError>) -> Self {
         let (id, handed, seal, attests) = (None, None, None, None);
-        let (reply, introduces, items, class, shares) = (true, false, 1, Class::Control, Vec::new());
-        Self { to, subject, reply, body, id, items, handed, introduces, seal, attests, class, shares }
+        let (reply, introduces, named, items) = (true, false, true, 1);
+        let (class, shares) = (Class::Control, Vec::new());
+        Self { to, subject, reply, body, id, items, handed, introduces, named, seal, attests, class, shares }
     }
 }
 

@@ -10,17 +10,16 @@ use protocol::Event;
 use protocol::event::{Control, Envelope, Hello, Occasion, Receipts, Verdict};
 use protocol::message::{Incarnation, Kind};
 use protocol::name::NodeName;
-use protocol::outcome::{Output, Progress, Receipt};
 use protocol::time::Wall;
 
 use super::arrived::Arrived;
 use super::batch::Outgoing;
 use super::ears::Ears;
 use super::echo::Purpose;
-use super::seen::Seen;
+use super::seen::{RECEIPT_BYTES, Seen, text_bytes, weight};
 use super::wire::control::Told;
 use super::wire::namesake::{Namesake, Who};
-use super::wire::pack::Packer;
+use super::wire::pack::{Packer, dictionary_told};
 use super::wire::subject::{self, Channel};
 use super::wire::{self, WireError};
 use super::{Broker, Bulk, CALL, Line, SAY_HELLO};
@@ -41,9 +40,6 @@ const BATCH_BYTES: usize = 1024 * 1024;
 /// Bytes of messages that may wait for the engine. What arrives is a thousandth of what it is when it is unpacked, so a limit
 /// on how many wait is none on the memory that they take.
 const QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// What a receipt has beside the texts in it, about, in bytes: for its share of the bytes of a publish.
-const RECEIPT_BYTES: usize = 160;
 
 /// Why something that has arrived is dropped.
 enum Dropped {
@@ -146,8 +142,9 @@ impl Broker {
                     self.refused(&refusal, seen.peer).await;
                 }
             }
-            let from = seen.from.as_ref().filter(|from| *from != self.me()).map(NodeName::as_str);
-            self.0.traffic.count(seen.class, from, Bytes::arrived(seen.bytes));
+            let from = seen.from.as_ref().filter(|from| *from != self.me());
+            self.0.traffic.count(seen.class, from.map(NodeName::as_str), Bytes::arrived(seen.bytes));
+            from.into_iter().for_each(|from| self.0.dictionaries.heard(from));
             if bytes >= BATCH_BYTES && !self.hand_over(std::mem::take(&mut events), std::mem::take(&mut bytes)).await {
                 return false;
             }
@@ -221,7 +218,12 @@ impl Broker {
                     Told::Who(who) => self.namesake(who, &arrived.proof, message).await?,
                     Told::Follow { from, to, follow } => self.wish(&arrived, from, to, follow)?,
                     Told::Want { from, want } => self.wanted(&arrived, from, want)?,
-                    Told::Control { from, to, control } => self.control(&arrived, from, to, control, events)?,
+                    Told::Control { from, to, control } => {
+                        let tells = matches!(control, Control::Probe { .. } | Control::Hello(_));
+                        let told = tells.then(|| (from.clone(), dictionary_told(&body)));
+                        self.control(&arrived, from, to, control, events)?;
+                        told.iter().for_each(|(from, dictionary)| self.0.dictionaries.told(from, *dictionary));
+                    }
                 }
                 seen.from = NodeName::new(from).ok();
             }
@@ -318,6 +320,7 @@ impl Broker {
         let body = packer.unpack_json(message.headers.as_ref(), &message.payload)?;
         let hello = wire::hello::decode(&body, from)?;
         self.fresh(&proof)?;
+        self.0.dictionaries.told(&name, dictionary_told(&body));
         seen.from = Some(name);
         events.push(Event::Hello(hello));
         Ok(())
@@ -385,6 +388,8 @@ impl Broker {
                 .map(|item| wire::hello::decode_data(&item.body, envelope.from.as_str()))
                 .collect();
             if let Some(hellos) = hellos {
+                let told = envelope.items.iter().map(|item| wire::hello::dictionary_of_data(&item.body));
+                told.for_each(|dictionary| self.0.dictionaries.told(&envelope.from, dictionary));
                 events.extend(hellos.into_iter().map(Event::Hello));
                 return;
             }
@@ -458,41 +463,5 @@ impl Broker {
         if let Some(peer) = wants_certificate.then(|| NodeName::new(peer).ok()).flatten() {
             self.mistaken(&peer).await;
         }
-    }
-}
-
-/// Bytes of the output and the proof in a receipt.
-fn text_bytes(receipt: &Receipt) -> usize {
-    let text = |output: &Output| output.inline.as_ref().map_or(0, |text| text.len());
-    match &receipt.progress {
-        Progress::Final(outcome) => {
-            text(&outcome.stdout) + text(&outcome.stderr) + outcome.proof.as_ref().map_or(0, |proof| proof.len())
-        }
-        Progress::Stored | Progress::Running => 0,
-    }
-}
-
-/// Bytes that an event holds in the engine's queue, beside its own few.
-fn weight(event: &Event) -> usize {
-    match event {
-        Event::Envelope(envelope, _) => envelope.items.iter().map(|item| item.body.len()).sum(),
-        Event::Receipts(receipts) => receipts.receipts.iter().map(|(_, receipt)| text_bytes(receipt)).sum(),
-        Event::Hello(hello) | Event::Control { control: Control::Hello(hello), .. } => hello.info.len(),
-        Event::Control { .. }
-        | Event::Asked { .. }
-        | Event::NoResponders(_)
-        | Event::HandedOver { .. }
-        | Event::Unsendable { .. }
-        | Event::Submit(_)
-        | Event::Cancel { .. }
-        | Event::Loaded { .. }
-        | Event::Swept { .. }
-        | Event::Finished(_)
-        | Event::Fetched { .. }
-        | Event::Sealed { .. }
-        | Event::LinkUp
-        | Event::LinkDown
-        | Event::Stopping
-        | Event::Tick => 0,
     }
 }

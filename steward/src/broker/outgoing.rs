@@ -35,7 +35,8 @@ impl Broker {
             commits: 0,
         };
         let prover = Prover::new(self.trust(), self.0.message_of.clone());
-        let mut batcher = Batcher::new(teller, self.0.config.central.clone()).proving(prover);
+        let batcher = Batcher::new(teller, self.0.config.central.clone()).proving(prover);
+        let mut batcher = batcher.packing(self.0.dictionaries.clone());
         let mut window = Window::default();
         let mut batches = Vec::with_capacity(BATCHES_MAX);
         loop {

@@ -1,10 +1,16 @@
 //! What has arrived, as it is counted: before it is known whether it makes sense.
 
 use async_nats::Message;
+use protocol::Event;
+use protocol::event::Control;
 use protocol::name::NodeName;
+use protocol::outcome::{Output, Progress, Receipt};
 
 use super::wire::subject::{self, Channel};
 use crate::traffic::{self, Class};
+
+/// What a receipt has beside the texts in it, about, in bytes: for its share of the bytes of a publish.
+pub(super) const RECEIPT_BYTES: usize = 160;
 
 /// See the module.
 pub(super) struct Seen<'a> {
@@ -34,5 +40,41 @@ impl<'a> Seen<'a> {
             None => ("subject", message.subject.strip_prefix(subject::HELLO_PREFIX).unwrap_or(""), Class::Control),
         };
         Self { kind, peer, class, bytes: traffic::arrived_frame(message), from: None }
+    }
+}
+
+/// Bytes of the output and the proof in a receipt.
+pub(super) fn text_bytes(receipt: &Receipt) -> usize {
+    let text = |output: &Output| output.inline.as_ref().map_or(0, |text| text.len());
+    match &receipt.progress {
+        Progress::Final(outcome) => {
+            text(&outcome.stdout) + text(&outcome.stderr) + outcome.proof.as_ref().map_or(0, |proof| proof.len())
+        }
+        Progress::Stored | Progress::Running => 0,
+    }
+}
+
+/// Bytes that an event holds in the engine's queue, beside its own few.
+pub(super) fn weight(event: &Event) -> usize {
+    match event {
+        Event::Envelope(envelope, _) => envelope.items.iter().map(|item| item.body.len()).sum(),
+        Event::Receipts(receipts) => receipts.receipts.iter().map(|(_, receipt)| text_bytes(receipt)).sum(),
+        Event::Hello(hello) | Event::Control { control: Control::Hello(hello), .. } => hello.info.len(),
+        Event::Control { .. }
+        | Event::Asked { .. }
+        | Event::NoResponders(_)
+        | Event::HandedOver { .. }
+        | Event::Unsendable { .. }
+        | Event::Submit(_)
+        | Event::Cancel { .. }
+        | Event::Loaded { .. }
+        | Event::Swept { .. }
+        | Event::Finished(_)
+        | Event::Fetched { .. }
+        | Event::Sealed { .. }
+        | Event::LinkUp
+        | Event::LinkDown
+        | Event::Stopping
+        | Event::Tick => 0,
     }
 }

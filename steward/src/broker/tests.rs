@@ -15,6 +15,7 @@ use protocol::time::Wall;
 
 use super::NameCheck;
 use super::harness::{Edge, NatsServer, PATIENCE, counting_link, node, slow_link, wait_for};
+use super::wire::pack::Packer;
 use crate::clock::Clock;
 
 fn lane(peer: &str, kind: Kind) -> Lane {
@@ -429,4 +430,41 @@ async fn the_bytes_on_the_link_are_counted_as_they_are() {
     let all = (1..=100).map(|seq| of(seq).out).sum::<u64>();
     assert!(all <= out && all > out * 9 / 10, "{all} of {out} belong to messages");
     assert!(of(100).out > of(1).out + 90);
+}
+
+/// An older node says nothing of a dictionary, and gets bodies that it can read; so does one that does not answer any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn short_bodies_are_packed_with_the_dictionary_only_for_who_knows_it() {
+    let server = NatsServer::start();
+    let mut central = Edge::new(&server.address(), "central", 1);
+    central.up().await;
+    let client = server.client().await;
+    let mut to_ship = client.subscribe("ship1.EventACK.*").await.unwrap();
+    client.flush().await.unwrap();
+    let lane = lane("ship1", Kind::EventAck);
+    let probe = |dictionary: &str| {
+        let head = r#""v":1,"fromNode":"ship1","toNode":"central","control":"probe""#;
+        format!(r#"{{{head},"nonce":"0000000000000007","epoch":"0000000000000005"{dictionary}}}"#)
+    };
+    // What the ship says next, whether what it gets is packed then, and how often it hears of central without a word.
+    let known = r#","dictionary":1"#;
+    for (seq, says, is_packed) in [(1, "", false), (2, known, true), (3, "", false), (4, known, true)] {
+        client.publish("central.CTL.ship1", probe(says).into()).await.unwrap();
+        client.flush().await.unwrap();
+        central.until(|event| matches!(event, Event::Control { .. } | Event::Asked { .. }).then_some(())).await;
+        central.perform(vec![publish(&lane, 2, seq, "some message\n")]).await;
+        let message = tokio::time::timeout(PATIENCE, to_ship.next()).await.unwrap().unwrap();
+        assert_eq!(message.payload.starts_with(b"{"), !is_packed, "{says}");
+        assert!(message.headers.is_none());
+        let body = Packer::default().unpack_json(None, &message.payload).unwrap().into_owned();
+        assert!(String::from_utf8(body).unwrap().contains("some message"));
+        assert!(is_packed == (message.payload.len() < 150), "{} bytes", message.payload.len());
+    }
+    let mut plain = 0;
+    for seq in 5..105 {
+        central.perform(vec![publish(&lane, 2, seq, "nobody answers\n")]).await;
+        let message = tokio::time::timeout(PATIENCE, to_ship.next()).await.unwrap().unwrap();
+        plain += usize::from(message.payload.starts_with(b"{"));
+    }
+    assert!((30..50).contains(&plain), "{plain} of a hundred without an answer were plain");
 }

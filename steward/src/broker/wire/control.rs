@@ -12,6 +12,7 @@ use super::content::Want;
 use super::hello::HelloText;
 use super::live::Follow;
 use super::namesake::Who;
+use super::pack::DICTIONARY;
 use super::subject::Ends;
 use super::text::{self, Hex64, KindText};
 use super::{NUMBER_MAX, TICKETS_MAX, VERSION, WireError, limit, number};
@@ -101,6 +102,9 @@ struct ControlText<'a> {
     stop: bool,
     #[serde(default, skip_serializing_if = "text::is_false")]
     take_over: bool,
+    /// In a probe; see [`dictionary_told`](super::pack::dictionary_told).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dictionary: Option<u64>,
 }
 
 impl<'a> ControlText<'a> {
@@ -131,6 +135,7 @@ impl<'a> ControlText<'a> {
             again: false,
             stop: false,
             take_over: false,
+            dictionary: None,
         }
     }
 
@@ -140,6 +145,7 @@ impl<'a> ControlText<'a> {
                 nonce: Some(Hex64(*nonce)),
                 epoch: Some(Hex64(epoch.0)),
                 incarnation: known.map(|known| Hex64(known.0)),
+                dictionary: Some(DICTIONARY),
                 ..self
             },
             Control::Hello(hello) => Self { hello: Some(HelloText::from_hello(hello)?), ..self },

@@ -8,6 +8,7 @@ use protocol::name::NodeName;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::pack::{DICTIONARY, dictionary_told};
 use super::text::{self, Hex64};
 use super::{INFO_BYTES_MAX, NUMBER_MAX, VERSION, WireError, limit, number};
 
@@ -33,6 +34,9 @@ pub(super) struct HelloText<'a> {
     /// In an answer: the commit at which the process after the one that the probe named began on this store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
+    /// See [`dictionary_told`](super::pack::dictionary_told).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dictionary: Option<u64>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     info: Option<&'a RawValue>,
 }
@@ -95,6 +99,7 @@ impl<'a> HelloText<'a> {
             nonce,
             since,
             info,
+            dictionary: Some(DICTIONARY),
         })
     }
 
@@ -153,6 +158,11 @@ pub(crate) fn decode(body: &[u8], from: &str) -> Result<Hello, WireError> {
 pub(crate) fn encode_data(hello: &Hello) -> Result<Arc<str>, WireError> {
     let text = String::from_utf8(encode(hello)?).map_err(|_| WireError::NotUtf8)?;
     serde_json::to_string(&[text]).map(Arc::from).map_err(|error| WireError::Json(error.to_string()))
+}
+
+/// Which dictionary the announcement in the `data` of a `SayHello` message names; 0 for none.
+pub(crate) fn dictionary_of_data(data: &str) -> u64 {
+    serde_json::from_str::<[String; 1]>(data).map_or(0, |[text]| dictionary_told(text.as_bytes()))
 }
 
 /// The announcement in the `data` of a `SayHello` message from `from`, if it is one: an operator may send others.

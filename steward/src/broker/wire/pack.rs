@@ -1,10 +1,14 @@
 //! Compression of bodies: zstd where it makes them smaller, with a limit on what comes out again.
+//!
+//! A short body has nothing in it to which it could refer, so there is a dictionary with what stands in most of them. It is part of
+//! the wire format: what it has in it never changes, and a better one is a new number beside it. `corpus.rs` and `tests.rs` train it.
 
 use std::borrow::Cow;
 
 use async_nats::HeaderMap;
 use async_nats::header::HeaderName;
 use bytes::Bytes;
+use serde::Deserialize;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::{BODY_BYTES_MAX, WireError};
@@ -21,14 +25,46 @@ const COMPRESS_BYTES_MIN: usize = 512;
 /// Level 1: on JSON it is nearly as small as higher ones, at several hundred megabytes a second.
 const LEVEL: i32 = 1;
 
+/// The newest dictionary that this node knows, as it says to others; who knows one knows those before it, too.
+pub(crate) const DICTIONARY: u64 = 1;
+
+/// The dictionary 1. A frame that needs it says so itself: its id there is 32,768 more.
+const TRAINED: &[u8] = include_bytes!("pack/dictionary-1.zdict");
+
+/// Longer bodies, in bytes, have enough in them to which they can refer.
+const DICTIONARY_BODY_BYTES_MAX: usize = 8 * 1024;
+
+/// The level with the dictionary: 5 % smaller than level 1, in 3 µs for an ordinary body.
+const DICTIONARY_LEVEL: i32 = 3;
+
+/// What a zstd frame begins with; no JSON does.
+const FRAME: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
+
 /// Compresses and decompresses; keeps its contexts, which cost more to make than to use.
 #[derive(Default)]
 pub(crate) struct Packer {
     compressor: Option<Compressor<'static>>,
     decompressor: Option<Decompressor<'static>>,
+    with_dictionary: Option<Compressor<'static>>,
+    from_dictionary: Option<Decompressor<'static>>,
 }
 
 impl Packer {
+    /// A JSON body as it goes out to a node that knows the dictionary. The frame says itself what it is, so it takes no header.
+    pub(crate) fn pack_with_dictionary(&mut self, body: Vec<u8>) -> (Bytes, Option<HeaderMap>) {
+        if body.len() > DICTIONARY_BODY_BYTES_MAX {
+            return self.pack(body);
+        }
+        if self.with_dictionary.is_none() {
+            self.with_dictionary = Compressor::with_dictionary(DICTIONARY_LEVEL, TRAINED).ok();
+        }
+        let packed = self.with_dictionary.as_mut().and_then(|compressor| compressor.compress(&body).ok());
+        match packed {
+            Some(packed) if packed.len() < body.len() => (packed.into(), None),
+            Some(_) | None => (body.into(), None),
+        }
+    }
+
     /// The body as it goes out, and a header where it was compressed.
     pub(crate) fn pack(&mut self, body: Vec<u8>) -> (Bytes, Option<HeaderMap>) {
         match self.smaller(&body) {
@@ -95,8 +131,39 @@ impl Packer {
         headers: Option<&HeaderMap>,
         body: &'a [u8],
     ) -> Result<Cow<'a, [u8]>, WireError> {
+        if body.starts_with(&FRAME) && headers.and_then(|headers| headers.get(ENCODING)).is_none() {
+            return self.unpack_from_dictionary(body).map(Cow::Owned);
+        }
         self.unpack(headers, body, BODY_BYTES_MAX)
     }
+
+    fn unpack_from_dictionary(&mut self, body: &[u8]) -> Result<Vec<u8>, WireError> {
+        let found = Decompressor::upper_bound(body).ok_or(WireError::Encoding)?;
+        super::limit("the body", found, BODY_BYTES_MAX)?;
+        if self.from_dictionary.is_none() {
+            self.from_dictionary = Decompressor::with_dictionary(TRAINED).ok();
+        }
+        let decompressor = self.from_dictionary.as_mut().ok_or(WireError::Encoding)?;
+        decompressor.decompress(body, found).map_err(|_| WireError::Encoding)
+    }
+}
+
+/// Which dictionary the sender of a probe, a hello, or a control with a hello in it says that it knows; 0 for none. For bodies that
+/// could be read.
+pub(crate) fn dictionary_told(body: &[u8]) -> u64 {
+    #[derive(Default, Deserialize)]
+    struct Hello {
+        #[serde(default)]
+        dictionary: u64,
+    }
+    #[derive(Deserialize)]
+    struct Told {
+        #[serde(default)]
+        dictionary: u64,
+        #[serde(default)]
+        hello: Hello,
+    }
+    serde_json::from_slice(body).map_or(0, |told: Told| told.dictionary.max(told.hello.dictionary))
 }
 
 impl std::fmt::Debug for Packer {
@@ -104,3 +171,8 @@ impl std::fmt::Debug for Packer {
         f.debug_struct("Packer").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod tests;
