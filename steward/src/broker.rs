@@ -8,7 +8,9 @@
 pub(crate) mod access;
 mod arrived;
 mod aside;
+mod backlog;
 mod batch;
+mod budget;
 mod bulk;
 mod counters;
 mod denied;
@@ -53,6 +55,7 @@ use crate::traffic::Traffic;
 pub(crate) use access::Access;
 use access::KeyUsed;
 pub(crate) use aside::Aside;
+use budget::Budget;
 pub(crate) use bulk::Bulk;
 pub(crate) use counters::Counters;
 pub(crate) use denied::{Action, Denied};
@@ -96,6 +99,8 @@ pub(crate) struct Config {
     pub(crate) trust: Trust,
     /// What it seals that does not ask for it, and what it takes.
     pub(crate) seal: Policy,
+    /// How much it may send, in bits a second; none is without limit.
+    pub(crate) link_rate: Option<u64>,
 }
 
 /// What the broker is connected to inside the process.
@@ -164,6 +169,7 @@ struct Inner {
     counters: Counters,
     traffic: Traffic,
     dictionaries: Dictionaries,
+    budget: Budget,
     board: LinkBoard,
     noise: Noise,
     echoes: Echoes,
@@ -211,6 +217,7 @@ impl Broker {
         if let Some(why) = config.access.plain_secret(&servers) {
             tracing::warn!("{why}");
         }
+        let budget = Budget::new(config.link_rate, clock);
         let inner = Inner {
             config,
             address: shown(&servers),
@@ -228,6 +235,7 @@ impl Broker {
             counters: Counters::default(),
             traffic,
             dictionaries: Dictionaries::default(),
+            budget,
             board,
             echoes,
             line: watch::Sender::new(None),

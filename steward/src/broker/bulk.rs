@@ -87,11 +87,16 @@ impl Broker {
         self.send(Outgoing::data(subject, to, seal, class, content), window).await
     }
 
+    /// What one publish should not be longer than, in bytes, as far as its parts allow it.
+    pub(super) fn publish_bytes(&self, window: &Window) -> usize {
+        window.publish_bytes().min(self.0.budget.publish_bytes())
+    }
+
     /// The longest piece of an output that may go in one publish now, in bytes.
     pub(crate) fn chunk_bytes_max(&self, window: &Window) -> usize {
         let payload_max = self.client().map_or(0, |client| client.max_payload());
         let payload_max = payload_max.saturating_sub(self.trust().overhead_bytes(false));
-        wire::CHUNK_BYTES_MAX.min(payload_max.saturating_sub(1024)).min(window.publish_bytes()).max(1024)
+        wire::CHUNK_BYTES_MAX.min(payload_max.saturating_sub(1024)).min(self.publish_bytes(window)).max(1024)
     }
 
     /// Publishes a piece of an output that is being written, once the link has room for it.

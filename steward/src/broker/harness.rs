@@ -182,6 +182,7 @@ impl Edge {
             started: Wall(1000),
             trust,
             seal: Policy::default(),
+            link_rate: None,
         };
         let (inputs, taken) = mpsc::channel(crate::engine::INPUTS_MAX);
         let (effects, wanted) = mpsc::channel(1024);

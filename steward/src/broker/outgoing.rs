@@ -8,6 +8,7 @@ use protocol::event::Occasion;
 use protocol::step::Effect;
 use tokio::sync::oneshot;
 
+use super::backlog::Backlog;
 use super::batch::{Batch, Batcher, Publish, Sizes};
 use super::echo::Purpose;
 use super::prover::Prover;
@@ -39,22 +40,50 @@ impl Broker {
         let mut batcher = batcher.packing(self.0.dictionaries.clone());
         let mut window = Window::default();
         let mut batches = Vec::with_capacity(BATCHES_MAX);
+        let mut backlog = Backlog::default();
         loop {
-            // What is queued goes out before a goodbye.
+            // What is queued goes out before a goodbye, unless it has to wait for its turn.
             tokio::select! {
                 biased;
                 count = effects.recv_many(&mut batches, BATCHES_MAX) => {
                     if count == 0 {
                         return Ok(());
                     }
-                    let mut all = batches.drain(..).flatten().peekable();
+                    let all = batches.drain(..).flatten();
+                    if self.0.budget.is_limited() {
+                        self.wait(all, &mut backlog);
+                        continue;
+                    }
+                    let mut all = all.peekable();
                     while all.peek().is_some() {
                         self.perform(all.by_ref().take(EFFECTS_MAX), &mut batcher, &mut window).await;
                     }
                 }
+                () = self.0.budget.some(), if !backlog.is_empty() => {
+                    let next = match self.is_up() {
+                        // What is put together is as much as goes at once when it is compressed to half of its length.
+                        true => backlog.next(self.publish_bytes(&window).saturating_mul(2)),
+                        false => backlog.clear(),
+                    };
+                    self.perform(next.into_iter(), &mut batcher, &mut window).await;
+                }
                 Some(gone) = finish.recv() => self.leave(gone, &mut batcher, &mut window).await,
             }
         }
+    }
+
+    /// Has effects wait for their turn; whose announcements to listen to does not.
+    fn wait(&self, effects: impl Iterator<Item = Effect>, backlog: &mut Backlog) {
+        let mut wanted = Vec::new();
+        let ours = effects.filter_map(|effect| match effect {
+            Effect::Watch(name, on) => {
+                wanted.push((name, on));
+                None
+            }
+            other => Some(other),
+        });
+        self.0.counters.dropped.add(backlog.add(ours));
+        self.watch(wanted);
     }
 
     async fn leave(&self, gone: oneshot::Sender<()>, batcher: &mut Batcher, window: &mut Window) {
@@ -82,7 +111,10 @@ impl Broker {
         };
         let commits = self.0.commits.load(Ordering::Acquire);
         let payload_max = client.max_payload().saturating_sub(self.trust().overhead_bytes(true));
-        let sizes = Sizes { payload_max, group_max: window.publish_bytes() };
+        let sizes = Sizes {
+            payload_max,
+            group_max: window.publish_bytes().min(self.0.budget.publish_bytes().saturating_mul(2)),
+        };
         let batch = batcher.batch(ours, commits, sizes, &|occasion| self.hello(occasion));
         self.watch(wanted);
         self.publish_batch(batch, window).await;

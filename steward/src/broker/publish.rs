@@ -83,7 +83,10 @@ impl Broker {
         let client = self.client().ok_or(PublishFailed::Late)?;
         let (class, shares) = (outgoing.class, std::mem::take(&mut outgoing.shares));
         let node = wire::subject::node(&outgoing.subject).and_then(|node| NodeName::new(node).ok());
+        let taken = outgoing.cost() + self.trust().overhead_bytes(outgoing.introduces);
+        self.0.budget.take(class, taken).await;
         let published = publish(&client, self.trust(), &self.0.config.seal, outgoing).await;
+        self.0.budget.correct(taken, *published.as_ref().unwrap_or(&0));
         let bytes = Bytes::sent(published.inspect_err(|error| self.publish_failed(error))?);
         self.0.traffic.count(class, node.as_ref().filter(|node| *node != self.me()).map(NodeName::as_str), bytes);
         if !shares.is_empty() {

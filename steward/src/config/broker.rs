@@ -23,6 +23,8 @@ pub(crate) struct BrokerConfig {
     pub(crate) login: Login,
     /// Whether a node without an identity believes whoever the broker brings, wherever the broker is.
     pub(crate) insecure: bool,
+    /// How much it may send, in bits a second; `None` is without limit.
+    pub(crate) link_rate: Option<u64>,
 }
 
 /// Encryption, beyond what the addresses and the broker itself ask for.
@@ -101,7 +103,8 @@ impl BrokerConfig {
             return Err(ConfigError::new("brokerAddress is empty; an example is 127.0.0.1:4222".to_owned()));
         }
         let insecure = sources.one(&o::INSECURE, super::boolean)?;
-        Ok(Self { addresses, tls, login, insecure })
+        let link_rate = sources.one(&o::LINK_RATE, super::units::bit_rate_or_none)?;
+        Ok(Self { addresses, tls, login, insecure, link_rate })
     }
 }
 

@@ -74,7 +74,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Opt> {
     let groups = [
         node::OPTIONS,
         BROKER,
-        &[&INSECURE],
+        &[&INSECURE, &LINK_RATE],
         delivery::OPTIONS,
         methods::OPTIONS,
         store::OPTIONS,

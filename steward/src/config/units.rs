@@ -21,6 +21,11 @@ const SIZE_UNITS: &[(&str, u64)] = &[
     ("tib", 1 << 40),
 ];
 
+const RATE_UNITS: &[(&str, u64)] = &[("bit", 1), ("kbit", 1000), ("mbit", 1_000_000), ("gbit", 1_000_000_000)];
+
+/// The least rate: below it, a signed receipt takes five seconds.
+const RATE_BITS_MIN: u64 = 1000;
+
 /// The longest duration that is taken: ten years, so that no sum of two points in time overflows.
 const DURATION_SECONDS_MAX: f64 = 10.0 * 366.0 * 86_400.0;
 
@@ -80,6 +85,24 @@ pub(crate) fn size_or_none(text: &str) -> Result<Option<u64>, String> {
     size(text).map(|size| Some(size).filter(|size| *size > 0))
 }
 
+/// `64kbit`, `2mbit`, `9600bit`, each in a second; upper or lower case, with or without `/s`. `0` and `none` are none.
+pub(crate) fn bit_rate_or_none(text: &str) -> Result<Option<u64>, String> {
+    if text == "none" || text == "0" {
+        return Ok(None);
+    }
+    let shape = || format!("{text:?} is no rate; write a whole number with bit, kbit, mbit or gbit (64kbit), or none");
+    let lower = text.trim().to_ascii_lowercase();
+    let lower = lower.strip_suffix("/s").unwrap_or(&lower);
+    let (number, unit) = lower.split_at(lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len()));
+    let number: u64 = number.parse().map_err(|_| shape())?;
+    let unit = RATE_UNITS.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(shape)?.1;
+    match number.checked_mul(unit) {
+        None => Err(format!("{text:?} is too much")),
+        Some(rate) if rate < RATE_BITS_MIN => Err(format!("{text:?} is too little; the least is 1kbit")),
+        Some(rate) => Ok(Some(rate)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +128,18 @@ mod tests {
         }
         assert_eq!(duration_or_none("0"), Ok(None));
         assert_eq!(duration_or_none("none"), Ok(None));
+    }
+
+    #[test]
+    fn rates_are_read_as_people_write_them() {
+        let good = [("64kbit", 64_000), ("2Mbit", 2_000_000), ("9600 bit/s", 9600), ("1kbit", 1000)];
+        for (text, bits) in good {
+            assert_eq!(bit_rate_or_none(text), Ok(Some(bits)), "{text}");
+        }
+        assert_eq!((bit_rate_or_none("none"), bit_rate_or_none("0")), (Ok(None), Ok(None)));
+        for bad in ["", "64", "64k", "64kb", "-1kbit", "1.5mbit", "999bit", "99999999999gbit"] {
+            assert!(bit_rate_or_none(bad).is_err(), "{bad:?} must be refused");
+        }
     }
 
     #[test]

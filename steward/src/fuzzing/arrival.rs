@@ -220,6 +220,7 @@ fn broker(identity: Identity, inputs: mpsc::Sender<Input>, bulk: mpsc::Sender<Bu
         started: Wall(1_000),
         trust,
         seal: Policy::default(),
+        link_rate: None,
     };
     let (_, effects) = mpsc::channel(1);
     let wiring = Wiring {

@@ -320,6 +320,7 @@ fn broker_config(config: &Config, identity: &Identity, trust: Trust) -> broker::
         started: clock::wall(),
         trust,
         seal: config.delivery.seal.clone(),
+        link_rate: config.broker.link_rate,
     }
 }
 

@@ -104,3 +104,58 @@ fn the_bytes_of_a_message_are_kept_across_a_restart() {
     let stored: Value = serde_json::from_str(&central.cli(&["show", "--json", &id]).ok().stdout).unwrap();
     assert_eq!(bytes(&stored), after);
 }
+
+/// A link of 256 kbit/s: an output takes it for ten seconds, and commands to and fro pass it by.
+#[test]
+fn commands_overtake_what_is_bulky_on_a_limited_link() {
+    let fleet = Fleet::new();
+    let (central, _ship1) = (fleet.node("central"), fleet.node_with("ship1", &["--link-rate", "256kbit"]));
+    central.send_and_wait(&shell("ship1", "true"));
+    let output = with(shell("ship1", "head -c 320000 /dev/urandom"), json!({ "parallel": true }));
+    let large = central.send(&output);
+    central.awaits(&large, "fetching");
+    for n in 0..3 {
+        let view = central.send_and_wait(&with(shell("ship1", &format!("echo {n}")), json!({ "parallel": true })));
+        assert_eq!(view["stdout"], format!("{n}\n"));
+        assert_eq!(central.show(&large)["state"], "fetching", "the command {n} came after the output");
+    }
+    assert_eq!(central.ended(&large)["stdoutBytes"], 320_000);
+}
+
+/// The same for what this node sends: a backlog of events for which there is no room soon, and a command behind it.
+#[test]
+fn a_command_overtakes_a_backlog_of_events_and_the_rate_holds() {
+    let fleet = Fleet::new();
+    let central = fleet.node_with("central", &["--link-rate", "256kbit"]);
+    let _ship1 = fleet.node("ship1");
+    central.send_and_wait(&shell("ship1", "true"));
+    let mut seed = 7_u64;
+    let mut line = || {
+        let letters = (0..400).map(|_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'!' + (seed >> 33) as u8 % 90)
+        });
+        letters.filter(|letter| !matches!(letter, '"' | '\\')).collect::<String>()
+    };
+    let events: Vec<Value> = (0..1000).map(|_| event("ship1", "TextLogging", &[&line()])).collect();
+    let started = std::time::Instant::now();
+    let ids = central.send_all(&events);
+    central.send_and_wait(&shell("ship1", "echo hi"));
+    let last = ids.last().unwrap();
+    assert_ne!(central.show(last)["state"], "done", "the events came before the command");
+    for id in &ids {
+        assert_eq!(central.ended(id)["state"], "done");
+    }
+    // More than 300 KB that can't be compressed, at 32 KB a second.
+    assert!(started.elapsed() > std::time::Duration::from_secs(8), "{:?}", started.elapsed());
+    let (out, _) = of_node(&central, "ship1");
+    assert!(out < 800_000, "{out} bytes: what waits is not sent twice");
+}
+
+#[test]
+fn a_rate_that_makes_no_sense_is_refused() {
+    let fleet = Fleet::new();
+    let node = fleet.node("central");
+    let refused = node.cli(&["run", "--node", "other", "--link-rate", "64kb"]);
+    assert!(refused.stderr.contains("64kbit") && refused.stderr.contains("link-rate"), "{}", refused.stderr);
+}

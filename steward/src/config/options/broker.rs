@@ -108,6 +108,15 @@ pub(crate) const BROKER_CONTEXT: Opt = Opt {
            selected. Other --broker options go before it",
     takes: Takes::One,
 };
+pub(crate) const LINK_RATE: Opt = Opt {
+    name: "linkRate",
+    value: "RATE",
+    default: "none",
+    group: GROUP,
+    help: "How much this node may send, such as 64kbit (a second): commands go before outputs, and these before files that are \
+           copied; none: without limit",
+    takes: Takes::One,
+};
 pub(crate) const INSECURE: Opt = Opt {
     name: "insecure",
     value: "BOOL",
