@@ -4,6 +4,7 @@
 //! from outside only, as an operator would.
 
 mod closing;
+mod copies;
 mod deadline;
 mod effects;
 mod evidence;
@@ -40,6 +41,8 @@ pub(crate) struct Audited {
     pub(crate) repeats: u64,
     /// Bytes of outputs that were compared.
     pub(crate) bytes: u64,
+    /// Files that were copied, and compared.
+    pub(crate) copied: u64,
     /// Bytes of outputs that were seen while their commands ran, or when they had ended, and how often the view broke off.
     pub(crate) seen: u64,
     /// See `seen`.
@@ -85,6 +88,7 @@ impl Audited {
         self.deadlines += world.deadlines;
         self.repeats += world.repeats;
         self.bytes += world.bytes;
+        self.copied += world.copied;
         self.seen += world.seen;
         self.breaks += world.breaks;
         self.followed += world.followed;
@@ -138,6 +142,7 @@ pub(crate) fn audit(
         repeats::check(world, &evidence, &mut audited);
         live::check(world, &evidence, &mut audited);
         tails::check(world, &mut audited);
+        copies::check(world, &mut audited);
         // What has not ended is found already, and is in the way of all that comes after it.
         if is_settled {
             outputs::leftovers(world, &mut audited);

@@ -6,6 +6,7 @@
 
 mod audit;
 mod campaign;
+mod copier;
 mod dice;
 mod faults;
 pub mod harness;

@@ -86,6 +86,7 @@ pub(crate) fn total(total: &Total, markdown: bool) {
     );
     println!("{} starts compared with their deadlines", total.audited.deadlines);
     println!("{} runs by a schedule compared with their results", total.audited.repeats);
+    println!("{} files copied from and to nodes, each byte compared", total.audited.copied);
     println!("{} bytes seen by those who looked on, through {} breaks", total.audited.seen, total.audited.breaks);
     println!("{} lines of logs that were followed, each there once", total.audited.followed);
     println!(

@@ -13,6 +13,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
+use crate::copier::Copied;
 use crate::dice::Dice;
 use crate::faults::{Fault, Struck};
 use crate::harness::{Fleet, Process};
@@ -86,6 +87,8 @@ pub(crate) struct World<'f> {
     pub(crate) seen: Vec<Seen>,
     /// What became of the log that was followed.
     pub(crate) tailed: Tailed,
+    /// What became of files that were copied.
+    pub(crate) copied: Vec<Copied>,
     /// Whether the program has switches.
     pub(crate) has_switches: bool,
     /// How many faults strike in this world.

@@ -67,11 +67,14 @@ pub(super) fn leftovers(world: &World<'_>, audited: &mut Audited) {
         let gone = harness::within(LEFT_MAX, || {
             let entries = std::fs::read_dir(machine.node.dir().join("blobs")).into_iter().flatten().flatten();
             let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-            left = names.filter(|name| name.starts_with("in-")).collect();
+            left = names.filter(|name| name.starts_with("in-") || super::copies::is_left(name)).collect();
             left.is_empty().then_some(())
         });
         if gone.is_none() {
-            audited.other(format!("{} keeps outputs that were confirmed: {left:?}", machine.name));
+            audited.other(format!(
+                "{} keeps outputs that were confirmed, or copies that have ended: {left:?}",
+                machine.name
+            ));
         }
     }
     for machine in &world.machines {

@@ -14,6 +14,7 @@ use super::members::Papers;
 use super::setup::{Plan, Terms, Trust};
 use super::{Planned, World};
 use crate::audit::{self, Audited};
+use crate::copier::{self, Copied};
 use crate::harness::{Fleet, Port};
 use crate::ledger::Ledger;
 use crate::link::Link;
@@ -77,7 +78,7 @@ pub(crate) fn run(seed: u64, terms: &Terms) -> anyhow::Result<Outcome> {
             world.orders.iter().map(|order| (message(order), order.cancel_after)).collect()
         };
         let (ledger, given_up) = (Ledger::new(messages.len()), AtomicBool::new(false));
-        std::thread::scope(|scope| {
+        std::thread::scope(|scope| -> anyhow::Result<Outcome> {
             let submitters: Vec<_> = (0..world.machines.len())
                 .map(|from| {
                     let of_it = |submission: &&Submission| submission.from == from;
@@ -97,20 +98,23 @@ pub(crate) fn run(seed: u64, terms: &Terms) -> anyhow::Result<Outcome> {
             let tailer = tailer::of(&world, seed, &given_up);
             let tailer = scope.spawn(|| tailer.run());
             let giving_up = GivingUp(&given_up);
+            let copiers = copier::of(seed, &world, terms.duration, &given_up)?;
+            let copiers: Vec<_> = copiers.into_iter().map(|one| scope.spawn(|| one.run())).collect();
             world.live();
             let mended_at = world.timer.elapsed();
-            let settled = world.settle(terms.settle, || {
-                submitters.iter().all(|submitter| submitter.is_finished()) && tailer.is_finished()
-            });
+            let is_handed_in = || submitters.iter().all(|one| one.is_finished()) && tailer.is_finished();
+            let is_over = || is_handed_in() && copiers.iter().all(|copier| copier.is_finished());
+            let settled = world.settle(terms.settle, is_over);
             drop(giving_up);
             for submitter in submitters {
                 world.joined("whoever hands in", submitter.join());
             }
             world.seen = onlookers.into_iter().map(|one| one.join().unwrap_or_else(|_| Seen::lost())).collect();
             world.tailed = world.joined("whoever writes a log", tailer.join()).unwrap_or_default();
+            world.copied = copiers.into_iter().map(|one| one.join().unwrap_or_else(|_| Copied::lost())).collect();
             let settled_in = world.timer.elapsed().saturating_sub(mended_at);
             let audited = audit::audit(&mut world, &submissions, &ledger.all(), settled);
-            Outcome {
+            Ok(Outcome {
                 struck: std::mem::take(&mut world.struck),
                 skipped: std::mem::take(&mut world.skipped),
                 audited,
@@ -118,8 +122,8 @@ pub(crate) fn run(seed: u64, terms: &Terms) -> anyhow::Result<Outcome> {
                 took: timer.elapsed(),
                 settled_in,
                 kept: None,
-            }
-        })
+            })
+        })?
     };
     if terms.keep || !outcome.audited.wrong.is_empty() {
         fleet.keep_dir();
@@ -173,6 +177,7 @@ impl<'f> World<'f> {
             wrong: Vec::new(),
             seen: Vec::new(),
             tailed: Tailed::default(),
+            copied: Vec::new(),
             has_switches: terms.has_switches,
             faults: plan.faults.len(),
             broker_away: false,
