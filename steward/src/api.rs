@@ -9,7 +9,7 @@
 //! | `GET /v1/messages/{id}/output?follow&stream&run&stdout&stderr&tail` | what it has written so far as JSON lines, and with `follow=true` what it writes until it has ended. The last line has a `state`. `run`, `stdout` and `stderr` say what is known already: go on there; `tail`: begin with so many lines |
 //! | `GET /v1/messages/{id}/events` | the message as a JSON line, now and after each change, until it has ended |
 //! | `POST /v1/messages/{id}/cancel` | the message, taken back |
-//! | `POST /v1/copies?to&path&name&mode&modified&rate&seal` with the content of a file | `{"id": "…"}` of the message that brings it to its place on that node, once both are durable |
+//! | `POST /v1/copies?to&path&name&mode&modified&rate&seal` with the content of a file (or, with `&base&bytes&blake3`, with what it has beside an older version) | `{"id": "…"}` of the message that brings it to its place on that node, once both are durable |
 //! | `POST /v1/copies/{id}/placed` | nothing; what the copy has brought is in its place, and what lies here of it goes |
 //! | `GET /v1/messages/{id}/results?limit` | what the runs of an order with a schedule have brought: the newest, the oldest of them first |
 //! | `GET /v1/schedules?node` | orders with a schedule that were given here and stand |

@@ -4,6 +4,7 @@
 //! It knows nothing of messages: how content travels is up to `results`, who may have it copied to `security`.
 
 pub(crate) mod attributes;
+pub(crate) mod delta;
 pub(crate) mod placing;
 pub(crate) mod snapshot;
 pub(crate) mod tree;

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 
 use crate::intake::Fault;
 
@@ -139,6 +140,19 @@ impl Client {
             let mut block = bytes::BytesMut::with_capacity(BLOCK_BYTES);
             let count = file.read_buf(&mut block).await?;
             Ok((count > 0).then(|| (Frame::data(block.freeze()), file)))
+        });
+        self.bring(path, StreamBody::new(blocks).boxed_unsync()).await
+    }
+
+    /// Brings bytes that somebody makes meanwhile, and reads the answer.
+    pub(crate) async fn bring_made<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        made: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> Result<T, ClientError> {
+        let blocks = stream::unfold(made, |mut made| async move {
+            let next = made.recv().await?;
+            Some((next.map(Frame::data), made))
         });
         self.bring(path, StreamBody::new(blocks).boxed_unsync()).await
     }

@@ -37,6 +37,12 @@ pub(super) struct CopyQuery {
     modified: String,
     /// Bytes a second.
     rate: Option<u64>,
+    /// What comes is what the file has beside the version with this hash.
+    base: Option<String>,
+    /// Then the length and the hash of the whole file.
+    bytes: Option<u64>,
+    /// See `bytes`.
+    blake3: Option<String>,
     #[serde(default)]
     seal: bool,
 }
@@ -52,7 +58,13 @@ impl CopyQuery {
     fn message(&self, bytes: u64, hash: &blake3::Hash) -> MessageInput {
         let mut data = vec!["put".to_owned(), self.path.clone()];
         data.extend(self.name.as_ref().map(|name| format!("name={name}")));
-        data.extend([format!("bytes={bytes}"), format!("blake3={}", hash.to_hex())]);
+        match (&self.base, self.bytes, &self.blake3) {
+            (Some(base), Some(whole), Some(whole_hash)) => {
+                data.extend([format!("bytes={whole}"), format!("blake3={whole_hash}"), format!("base={base}")]);
+                data.extend([format!("deltaBytes={bytes}"), format!("deltaBlake3={}", hash.to_hex())]);
+            }
+            _ => data.extend([format!("bytes={bytes}"), format!("blake3={}", hash.to_hex())]),
+        }
         data.extend([format!("mode={}", self.mode), format!("modified={}", self.modified)]);
         data.extend(self.rate.map(|rate| format!("rate={rate}")));
         MessageInput {

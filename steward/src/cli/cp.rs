@@ -1,6 +1,7 @@
 //! `steward cp`: copies files between this machine and nodes. What travels is up to the node here, as soon as it has accepted
 //! a copy; this command shows how far it is, and puts what has come in its place.
 
+mod beside;
 mod end;
 mod job;
 mod meter;
@@ -18,6 +19,7 @@ use super::exit::{self, Exit, UsageError};
 use super::output;
 use super::source::Source;
 use super::{Context, Verb, wait_for};
+use crate::api::InfoView;
 use crate::api::client::Client;
 use crate::config::units;
 
@@ -39,6 +41,9 @@ pub(super) struct Cp {
     /// How many bytes of each file may travel in a second: 512KiB, 2MiB
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     limit: Option<u64>,
+    /// Send files whole, also where the other side has an older version of which parts could be taken
+    #[arg(long)]
+    whole: bool,
     /// Encrypt it to the other node: the broker's operator can't read it
     #[arg(long)]
     seal: bool,
@@ -62,6 +67,7 @@ is written ./a:b.
 Content, mode and time are kept. A copy is written aside and gets its name when it is whole and its hash (BLAKE3) is right,
 so that whoever looks finds the old file or the new one. What has travelled does not travel again, whatever is restarted or
 cut in the middle.
+Where the other side has an older version of a file of more than 128 KiB, only what has changed travels.
 With -r a folder goes into the last argument under its own name, so that the same command goes on where one has ended; the folder that
 it goes into is made where it is missing. Links stay links and are not followed; what is no file, folder or link is told and left out.
 Folders keep their mode, and not their time.
@@ -76,6 +82,8 @@ Exit codes: 0 all is copied, 1 something is not, 2 the command line makes no sen
         wait_for(async {
             let client = Client::new(&dir);
             let meter = Meter::default();
+            // One that was never there is not waited for.
+            client.get::<InfoView>("/v1/info").await?;
             let jobs = match &self.resume {
                 None => jobs,
                 Some(typed) => {
@@ -121,7 +129,7 @@ impl Cp {
     }
 
     fn terms(&self) -> Terms {
-        Terms { seal: self.seal, rate: self.limit.map(|limit| limit.max(1)) }
+        Terms { seal: self.seal, rate: self.limit.map(|limit| limit.max(1)), whole: self.whole }
     }
 
     async fn all(&self, client: &Client, jobs: Vec<Job>, meter: &Meter) -> anyhow::Result<Exit> {

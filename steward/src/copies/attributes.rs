@@ -32,6 +32,20 @@ pub(crate) struct FileView {
     pub(crate) mode: String,
     /// When it was last written, in seconds since 1970 with nine places behind the point.
     pub(crate) modified: String,
+    /// Whether only what it has beside the version came that the sender has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) delta: bool,
+}
+
+/// What is told of a file of which there may be an older version: the standard output of a `CopyFile` that asks for its chunks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ChunksView {
+    /// The BLAKE3 hash of the version that is there; absent where none is that has a list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) blake3: Option<String>,
+    /// Its chunks, as one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) chunks: Option<String>,
 }
 
 impl Attributes {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::attributes::Attributes;
+use super::delta::{self, List};
 use crate::blobs::Writing;
 use crate::engine::little_room;
 
@@ -28,6 +29,8 @@ pub(crate) struct Taken {
     pub(crate) attributes: Attributes,
     /// Whether somebody has written it meanwhile, so that it may hold something of before and of after.
     pub(crate) is_torn: bool,
+    /// Length and hash of the content, where only what it has beside an older version was taken.
+    pub(crate) beside: Option<(u64, blake3::Hash)>,
 }
 
 /// Opens a regular file to be read; a link to one is followed. What is none is not waited for.
@@ -62,7 +65,7 @@ pub(crate) fn take(
 ) -> io::Result<Taken> {
     let before = file.metadata()?;
     if into.share(file, &mut *go_on)? {
-        return Ok(Taken { attributes: Attributes::of(&before), is_torn: false });
+        return Ok(Taken { attributes: Attributes::of(&before), is_torn: false, beside: None });
     }
     let mut tries = if before.len() > TRIED_AGAIN_BYTES_MAX { 1 } else { TRIES };
     loop {
@@ -72,8 +75,46 @@ pub(crate) fn take(
         let is_torn = state(&file.metadata()?) != state(&before);
         tries -= 1;
         if !is_torn || tries == 0 {
-            return Ok(Taken { attributes: Attributes::of(&before), is_torn });
+            return Ok(Taken { attributes: Attributes::of(&before), is_torn, beside: None });
         }
+    }
+}
+
+/// Takes what a file has beside the version that has this list, read once.
+pub(crate) fn take_beside(
+    file: &mut File,
+    have: &List,
+    into: &mut Writing,
+    folder: &Path,
+    go_on: &mut dyn FnMut() -> io::Result<()>,
+) -> io::Result<Taken> {
+    let before = file.metadata()?;
+    file.rewind()?;
+    let mut into = Guarded { into, folder, go_on };
+    let beside = delta::write(std::io::Read::take(&mut *file, before.len()), have, &mut into)?;
+    let is_torn = state(&file.metadata()?) != state(&before);
+    Ok(Taken { attributes: Attributes::of(&before), is_torn, beside: Some(beside) })
+}
+
+/// A file that grows for as long as it may, and the disk has room.
+struct Guarded<'a> {
+    into: &'a mut Writing,
+    folder: &'a Path,
+    go_on: &'a mut dyn FnMut() -> io::Result<()>,
+}
+
+impl io::Write for Guarded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (self.go_on)()?;
+        if let Some(why) = little_room(self.folder) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+        }
+        self.into.append(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -33,6 +33,11 @@
 //! objects, one in each further item, are made where they are missing; a folder with a link in its place is refused. With `name=` before them
 //! they are made in the folder of that name in the one that the path names, which is made as well; the output says where. `steward cp -r` sends both.
 //!
+//! **`chunks`**: of which chunks the file there consists (FastCDC), as one object with the `blake3` of the whole, for whoever wants to send only what a newer version has
+//! beside it; empty where there is none of at least 128 KiB. `get` takes such a list as `have=` and answers with the difference (`"delta": true`); `put` takes a difference with the
+//! `base=` that it is to, `deltaBytes=` and `deltaBlake3=`. The hash of the whole decides in the end. `steward cp` does that by itself, and copies the whole where the older version is
+//! another one by then.
+//!
 //! Of all:
 //!
 //! * The message is `failed`, with the reason, where there is no such file, where it may not be read, where it is a folder or no regular file, and where the node's disk has no
@@ -74,6 +79,7 @@ impl Method for CopyFile {
             Order::Get(get) => get.run(ctx).await,
             Order::Put(put) => put.run(ctx).await,
             Order::List(list) => list.run(ctx).await,
+            Order::Chunks(chunks) => chunks.run(ctx).await,
             Order::Make(make) => make.run(ctx).await,
         }
     }

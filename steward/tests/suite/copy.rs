@@ -93,7 +93,8 @@ fn said(fleet: &Fleet) -> String {
 #[track_caller]
 fn under_way(node: &Node<'_>) -> String {
     until(SOON, "a copy is under way", || {
-        let messages = node.messages();
+        let messages: Vec<_> =
+            node.messages().into_iter().filter(|message| !message["finishedAt"].is_string()).collect();
         let Some(id) = messages
             .iter()
             .rev()
@@ -251,7 +252,8 @@ fn a_file_to_a_node_is_whole_after_link_and_both_ends_were_lost_in_the_middle() 
     ship1.start();
     assert_eq!(cp.wait(SOON).code(), Some(0), "{}", said(&fleet));
     same(&kept, &copy);
-    assert_eq!((names(&to), central.messages().len()), (vec!["big".to_owned()], 1));
+    let puts = central.messages().iter().filter(|message| message["data"][0] == "put").count();
+    assert_eq!((names(&to), puts), (vec!["big".to_owned()], 1));
     assert_eq!(central.show(&id)["state"], "done");
     nothing_is_left(&central, &[]);
     nothing_is_left(&ship1, &[]);
@@ -402,7 +404,10 @@ fn a_folder_is_whole_after_both_ends_and_the_command_were_killed_in_the_middle()
         file(&root.join(format!("big{n}")), &noise(15_000_000 + n), 0o640);
     }
     let from = there("ship1", &root);
-    for args in [["-r", from.as_str(), text(&far)], ["-r", text(&root), "ship1:charts"]] {
+    // So slowly that it is in the middle for a while.
+    let slowly = ["-r", "--limit", "8MiB"];
+    for ends in [[from.as_str(), text(&far)], [text(&root), "ship1:charts"]] {
+        let args = [&slowly[..], &ends[..]].concat();
         let mut cp = begin(&fleet, &central, &args);
         under_way(&central);
         ship1.kill();
@@ -435,4 +440,66 @@ fn a_limit_holds_both_ways() {
         assert!(took > Duration::from_millis(900), "150 kB came within {took:?}");
         same(&original, &to.join(copy));
     }
+}
+
+#[test]
+fn only_what_has_changed_travels_where_the_other_side_has_an_older_version() {
+    let fleet = Fleet::new();
+    let (central, ship1) = (fleet.node("central"), fleet.node("ship1"));
+    let (here, far) = (folder(&fleet, "here"), folder(&fleet, "far"));
+    let old = noise(4_000_000);
+    let mut new = old.clone();
+    new.splice(1_000_000..1_000_000, b"something was put in".iter().copied());
+    new.extend_from_slice(b"and appended");
+    let bytes = |id: &str| {
+        let view = central.show(id);
+        view["wireOutBytes"].as_u64().unwrap_or(0) + view["wireInBytes"].as_u64().unwrap_or(0)
+    };
+    let last = || central.messages().last().unwrap()["id"].as_str().unwrap().to_owned();
+    let (a, b) = (here.join("file"), far.join("file"));
+    for whole in [false, true] {
+        let flags: &[&str] = if whole { &["--whole"] } else { &[] };
+        let cp = |from: &str, to: &str| {
+            central.cli(&[&["cp"], flags, &[from, to]].concat()).ok();
+            bytes(&last())
+        };
+        file(&a, &new, 0o640);
+        file(&b, &old, 0o600);
+        let put = cp(text(&a), &there("ship1", &far));
+        same(&a, &b);
+        file(&a, &old, 0o600);
+        let got = cp(&there("ship1", &b), text(&here));
+        same(&b, &a);
+        assert!(fs::read(&a).unwrap() == new);
+        for travelled in [put, got] {
+            assert_eq!(travelled > 3_000_000, whole, "{put} and {got} bytes, whole: {whole}");
+            assert!(whole || travelled < 400_000, "{travelled}");
+        }
+    }
+    assert_eq!((names(&here), names(&far)), (vec!["file".to_owned()], vec!["file".to_owned()]));
+    nothing_is_left(&central, &[]);
+    nothing_is_left(&ship1, &[]);
+}
+
+#[test]
+fn an_older_version_that_is_another_one_by_then_is_no_trouble() {
+    let fleet = Fleet::new();
+    let (central, mut ship1) = (fleet.node("central"), fleet.node("ship1"));
+    let (from, to) = (folder(&fleet, "from"), folder(&fleet, "to"));
+    let (original, copy) = (from.join("big"), to.join("big"));
+    let old = noise(20_000_000);
+    let mut new = old.clone();
+    new[10_000_000..].iter_mut().for_each(|byte| *byte ^= 0x55);
+    file(&original, &new, 0o640);
+    file(&copy, &old, 0o640);
+    let mut cp = begin(&fleet, &central, &["--limit", "4MiB", text(&original), &there("ship1", &to)]);
+    under_way(&central);
+    fs::write(&copy, "somebody was here").unwrap();
+    ship1.kill();
+    ship1.start();
+    assert_eq!(cp.wait(SOON).code(), Some(0), "{}", said(&fleet));
+    same(&original, &copy);
+    assert_eq!(names(&to), ["big"]);
+    nothing_is_left(&central, &[]);
+    nothing_is_left(&ship1, &[]);
 }

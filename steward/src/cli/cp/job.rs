@@ -7,13 +7,15 @@ use protocol::message::MessageId;
 use protocol::name::NodeName;
 use protocol::outcome::Final;
 
+use super::beside::Beside;
 use super::end::End;
 use super::meter::{Line, Meter};
 use super::waiting;
 use crate::api::client::{Client, ClientError};
 use crate::cli::exit::{Exit, UsageError};
 use crate::cli::{output, send};
-use crate::copies::attributes::{Attributes, FileView};
+use crate::copies::attributes::{Attributes, ChunksView, FileView};
+use crate::copies::delta::{self, List, Patch};
 use crate::copies::placing::Place;
 use crate::copies::snapshot;
 use crate::intake::MessageInput;
@@ -39,6 +41,8 @@ pub(super) struct Terms {
     pub(super) seal: bool,
     /// Bytes of a file that may travel in a second.
     pub(super) rate: Option<u64>,
+    /// Whether nobody looks for older versions.
+    pub(super) whole: bool,
 }
 
 /// A copy whose message did not end well.
@@ -48,6 +52,11 @@ pub(super) struct Failed {
     pub(super) exit: u8,
     said: String,
 }
+
+/// The older version is not the one any more that was looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("the older version of the file has changed meanwhile")]
+pub(super) struct Another;
 
 /// Whether something can be copied between these two.
 pub(super) fn check(from: &End, to: &End) -> Result<(), UsageError> {
@@ -71,7 +80,7 @@ impl Terms {
     ) -> anyhow::Result<MessageView> {
         let line = meter.begin(label.to_string());
         let ended = async {
-            let id = self.send(client, node, data).await?;
+            let id = self.send(client, node, data, meter).await?;
             meter.accepted(line, &id);
             waiting::ended(client, &id, line, meter).await
         };
@@ -88,7 +97,7 @@ impl Terms {
         Ok(waiting::again(meter, async || client.tell(&placed).await).await?)
     }
 
-    async fn send(&self, client: &Client, node: &NodeName, data: Vec<String>) -> anyhow::Result<String> {
+    async fn send(&self, client: &Client, node: &NodeName, data: Vec<String>, meter: &Meter) -> anyhow::Result<String> {
         let message = MessageInput {
             to_node: node.to_string(),
             data,
@@ -99,7 +108,15 @@ impl Terms {
             seal: self.seal.then_some(true),
             ..MessageInput::default()
         };
-        let ids = send::submit(client, &[message]).await?;
+        // Given twice it does nothing else than once, so it is given again where nobody knows.
+        let ids = loop {
+            match send::submit(client, std::slice::from_ref(&message)).await {
+                Err(error) if error.downcast_ref::<ClientError>().is_some_and(ClientError::is_passing) => {
+                    waiting::pause(meter).await;
+                }
+                ids => break ids?,
+            }
+        };
         ids.into_iter().next().context("the node gave no id")
     }
 
@@ -135,9 +152,14 @@ impl Job {
     }
 
     /// Copies it.
-    pub(super) async fn run(self, client: &Client, meter: &Meter) -> anyhow::Result<()> {
+    pub(super) async fn run(mut self, client: &Client, meter: &Meter) -> anyhow::Result<()> {
         let line = meter.begin(self.label());
-        let done = self.copy(client, line, meter).await;
+        let mut done = self.copy(client, line, meter).await;
+        if done.as_ref().is_err_and(|error| error.is::<Another>()) {
+            // Somebody has written the older version meanwhile: then there is none.
+            self.terms.whole = true;
+            done = self.copy(client, line, meter).await;
+        }
         meter.end(line);
         done
     }
@@ -145,13 +167,15 @@ impl Job {
     async fn copy(&self, client: &Client, line: Line, meter: &Meter) -> anyhow::Result<()> {
         let id = match (&self.from, &self.resume) {
             (Some(End::There(node, path)), _) => {
+                let mut data = vec!["get".to_owned(), path.clone()];
                 if let End::Here(to) = &self.to {
                     // Before anything travels.
-                    Place::find(to, self.name())?;
+                    let older = Place::find(to, self.name())?.present().filter(|_| !self.terms.whole);
+                    let list = older.map(|mut older| List::of(&mut older)).transpose()?.flatten();
+                    data.extend(list.map(|(list, _)| format!("have={}", list.text())));
                 }
-                let mut data = vec!["get".to_owned(), path.clone()];
                 data.extend(self.terms.rate.map(|rate| format!("rate={rate}")));
-                self.terms.send(client, node, data).await?
+                self.terms.send(client, node, data, meter).await?
             }
             (Some(End::Here(path)), _) => {
                 let End::There(node, to) = &self.to else { anyhow::bail!("both ends are on this machine") };
@@ -196,7 +220,31 @@ impl Job {
     ) -> anyhow::Result<String> {
         let (_, is) = snapshot::open(path)?;
         let name = self.name().map(|name| name.to_str().context("its name is no text (UTF-8), and messages are"));
-        let query = self.terms.upload(to, name.transpose()?, &Attributes::of(&is));
+        let name = name.transpose()?;
+        let query = self.terms.upload(to, name, &Attributes::of(&is));
+        if is.len() >= delta::BYTES_MIN && !self.terms.whole {
+            let mut data = vec!["chunks".to_owned(), to.1.to_owned()];
+            data.extend(name.map(|name| format!("name={name}")));
+            let id = self.terms.send(client, to.0, data, meter).await?;
+            meter.accepted(line, &id);
+            let view = waiting::ended(client, &id, line, meter).await?;
+            well(&view)?;
+            let said = waiting::again(meter, async || {
+                let mut answer = client.stream(&format!("/v1/messages/{id}/stdout")).await?;
+                answer.line::<ChunksView>().await
+            });
+            let said = said.await?.unwrap_or_default();
+            self.terms.placed(client, &id, meter).await?;
+            if let Some(beside) = Beside::of(said, snapshot::open(path)?.0)? {
+                let (base, bytes, hash) = (&beside.base, beside.bytes, beside.hash.to_hex());
+                let query = format!("{query}&base={base}&bytes={bytes}&blake3={hash}");
+                let sent = waiting::again(meter, async || {
+                    let (file, _) = snapshot::open(path).map_err(|error| ClientError::Answer(error.to_string()))?;
+                    client.bring_made::<Sent>(&query, beside.make(file)).await
+                });
+                return Ok(sent.await?.id);
+            }
+        }
         meter.total(line, is.len());
         // Given twice it is there once: the same content in the same place.
         let sent = waiting::again(meter, async || {
@@ -209,7 +257,12 @@ impl Job {
     /// Waits until a file is there.
     async fn depart(&self, client: &Client, id: &str, line: Line, meter: &Meter) -> anyhow::Result<()> {
         meter.accepted(line, id);
-        Ok(well(&waiting::ended(client, id, line, meter).await?)?)
+        let view = waiting::ended(client, id, line, meter).await?;
+        let is_delta = view.data.iter().any(|word| word.starts_with("base="));
+        well(&view).map_err(|failed| match is_delta && view.state == Final::Failed.as_str() {
+            true => Another.into(),
+            false => failed.into(),
+        })
     }
 
     /// Puts what has come in its place.
@@ -270,14 +323,32 @@ async fn bring(
         Err(error) => return Ok(Err(error)),
     };
     let mut hash = blake3::Hasher::new();
+    let mut patch = match (file.delta, place.present()) {
+        (false, _) => None,
+        (true, Some(older)) => Some(Patch::new(older, file.bytes)),
+        (true, None) => return Ok(Err(Another.into())),
+    };
     while let Some(bytes) = answer.chunk().await? {
-        hash.update(&bytes);
-        if let Err(error) = aside.append(&bytes).with_context(|| format!("{shown} can't be written")) {
-            return Ok(Err(error));
+        let written = match &mut patch {
+            Some(patch) => patch.push(&bytes, &mut |bytes| aside.append(bytes)),
+            None => {
+                hash.update(&bytes);
+                aside.append(&bytes)
+            }
+        };
+        match written {
+            Ok(()) => {}
+            // It is shorter by now than it was.
+            Err(_) if patch.is_some() => return Ok(Err(Another.into())),
+            Err(error) => return Ok(Err(anyhow::Error::from(error).context(format!("{shown} can't be written")))),
         }
     }
-    if hash.finalize().to_hex().as_str() != file.blake3 {
-        return Ok(Err(anyhow::anyhow!("what lies at the node here is not what was copied: its hash is another one")));
+    let (hash, is_patched) = patch.map_or_else(|| (hash.finalize(), false), |patch| (patch.hash(), true));
+    if hash.to_hex().as_str() != file.blake3 {
+        return Ok(Err(match is_patched {
+            true => Another.into(),
+            false => anyhow::anyhow!("what lies at the node here is not what was copied: its hash is another one"),
+        }));
     }
     Ok(aside.finish(attributes).with_context(|| format!("{shown} can't be put in its place")))
 }

@@ -30,14 +30,17 @@ pub(super) async fn ended(client: &Client, id: &str, line: Line, meter: &Meter) 
     }
 }
 
+/// Waits a little for a node that is not there.
+pub(super) async fn pause(meter: &Meter) {
+    meter.gone();
+    tokio::time::sleep(PAUSE_MAX).await;
+}
+
 /// Asks until the node is there to answer.
 pub(super) async fn again<T>(meter: &Meter, ask: impl AsyncFn() -> Result<T, ClientError>) -> Result<T, ClientError> {
     loop {
         match ask().await {
-            Err(error) if error.is_passing() => {
-                meter.gone();
-                tokio::time::sleep(PAUSE_MAX).await;
-            }
+            Err(error) if error.is_passing() => pause(meter).await,
             answer => return answer,
         }
     }

@@ -13,7 +13,7 @@ use super::super::{Ending, MethodCtx, MethodError};
 use super::order::Get;
 use crate::blobs::Blobs;
 use crate::copies::attributes::FileView;
-use crate::copies::{self, snapshot};
+use crate::copies::{self, delta, snapshot};
 
 /// So much of what travels in the receipt is left for what is told of the file.
 const VIEW_BYTES: usize = 1024;
@@ -74,7 +74,12 @@ impl Get {
             true => Err(io::Error::from(io::ErrorKind::Interrupted)),
             false => Ok(()),
         };
-        let snapshot::Taken { attributes, is_torn } = snapshot::take(&mut file, &mut writing, blobs.dir(), &mut go_on)?;
+        let snapshot::Taken { attributes, is_torn, beside } = match &self.have {
+            Some(have) if is.len() >= delta::BYTES_MIN => {
+                snapshot::take_beside(&mut file, have, &mut writing, blobs.dir(), &mut go_on)?
+            }
+            Some(_) | None => snapshot::take(&mut file, &mut writing, blobs.dir(), &mut go_on)?,
+        };
         let content = match writing.short(INLINE_BYTES_MAX - VIEW_BYTES)? {
             // It goes with the receipt, and no file is left for it.
             Some(text) => capture::text(&text),
@@ -84,10 +89,12 @@ impl Get {
             }
         };
         let hash = if content.len == 0 { *blake3::hash(b"").as_bytes() } else { content.hash };
+        let (bytes, hash) = beside.unwrap_or((content.len, blake3::Hash::from(hash)));
         let view = FileView {
             path: self.path,
-            bytes: content.len,
-            blake3: blake3::Hash::from(hash).to_hex().to_string(),
+            bytes,
+            blake3: hash.to_hex().to_string(),
+            delta: beside.is_some(),
             mode: attributes.mode_text(),
             modified: attributes.modified_text(),
         };

@@ -7,9 +7,11 @@ use protocol::outcome::{Output, Stream};
 
 use super::super::capture::{self, INLINE_BYTES_MAX};
 use super::super::{Ending, MethodCtx, MethodError};
-use super::order::{List, Make};
+use super::order::{Chunks, List, Make};
 use crate::blobs::Blobs;
-use crate::copies::{self, tree};
+use crate::copies::attributes::ChunksView;
+use crate::copies::placing::Place;
+use crate::copies::{self, delta, tree};
 
 /// Bytes of a list that are written at once.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -59,6 +61,27 @@ impl List {
                 Ok(Output { len, hash, truncated: false, inline: None })
             }
         }
+    }
+}
+
+impl Chunks {
+    /// A file that is not there, or of a length that has no list, has none: then it is copied whole.
+    pub(super) async fn run(self, ctx: &mut MethodCtx<'_>) -> Result<Ending, MethodError> {
+        let dir = ctx.dir().to_owned();
+        let found = tokio::task::spawn_blocking(move || self.find(&dir)).await.map_err(io::Error::other).flatten();
+        let view = found.unwrap_or_default();
+        ctx.answer_json(&[view]).await
+    }
+
+    fn find(&self, dir: &Path) -> io::Result<ChunksView> {
+        let place = Place::find(&copies::locate(dir, &self.path), self.name.as_deref().map(std::ffi::OsStr::new))?;
+        own(dir, &place.real_folder()?)?;
+        let Some(mut file) = place.present() else { return Ok(ChunksView::default()) };
+        let list = delta::List::of(&mut file)?;
+        Ok(list.map_or_else(ChunksView::default, |(list, hash)| ChunksView {
+            blake3: Some(hash.to_hex().to_string()),
+            chunks: Some(list.text()),
+        }))
     }
 }
 

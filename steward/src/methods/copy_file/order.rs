@@ -3,6 +3,7 @@
 use crate::config::units;
 use crate::copies;
 use crate::copies::attributes::Attributes;
+use crate::copies::delta;
 use crate::copies::tree::{EntryKind, EntryView};
 
 /// What is to be done.
@@ -14,6 +15,8 @@ pub(crate) enum Order {
     Put(Put),
     /// Tell what lies in a folder.
     List(List),
+    /// Tell of which chunks a file consists.
+    Chunks(Chunks),
     /// Make folders and links.
     Make(Make),
 }
@@ -24,6 +27,8 @@ pub(crate) struct Get {
     pub(super) path: String,
     /// A longer one is not copied, in bytes.
     pub(super) limit: Option<u64>,
+    /// What the sender has of an older version.
+    pub(super) have: Option<delta::List>,
     /// Whether the content comes back alone.
     pub(super) is_bare: bool,
 }
@@ -41,12 +46,32 @@ pub(crate) struct Put {
     pub(super) attributes: Attributes,
     /// So many bytes a second of it may travel.
     pub(super) rate: Option<u64>,
+    /// What goes along is no content, but what that has beside an older version.
+    pub(super) delta: Option<Delta>,
+}
+
+/// What a file has beside an older version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Delta {
+    /// The hash of the older version.
+    pub(super) base: blake3::Hash,
+    /// What goes along: its length, in bytes, and its hash.
+    pub(super) bytes: u64,
+    pub(super) hash: blake3::Hash,
 }
 
 /// What lies in this folder and below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct List {
     pub(super) path: String,
+}
+
+/// The chunks of this file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chunks {
+    pub(super) path: String,
+    /// What it is called where the path is a folder.
+    pub(super) name: Option<String>,
 }
 
 /// Folders and links that are to be in a folder.
@@ -59,7 +84,7 @@ pub(crate) struct Make {
 }
 
 /// What may stand in `data[0]`.
-const VERBS: &str = "get, put, list, make";
+const VERBS: &str = "get, put, list, chunks, make";
 
 /// The longest file, in bytes (8 EiB less one): what a file system can tell.
 const FILE_BYTES_MAX: u64 = i64::MAX as u64;
@@ -86,10 +111,12 @@ impl Order {
                 })?;
                 // Whoever serves the output reads it from the message.
                 options.take("rate", rate)?;
-                Self::Get(Get { path, limit, is_bare: is_bare.unwrap_or(false) })
+                let have = options.take("have", delta::List::read)?;
+                Self::Get(Get { path, limit, have, is_bare: is_bare.unwrap_or(false) })
             }
             "put" => Self::Put(Put::read(path, &mut options)?),
             "list" => Self::List(List { path }),
+            "chunks" => Self::Chunks(Chunks { path, name: options.take("name", name)? }),
             other => return Err(format!("data[0]: {other:?} is none of {VERBS}")),
         };
         options.none_left(verb)?;
@@ -102,19 +129,20 @@ impl Put {
         let missing =
             |name: &str| format!("data: put needs the option {name}; `steward cp` sends it together with the content");
         let (name, rate) = (options.take("name", name)?, options.take("rate", rate)?);
-        let bytes = options.take("bytes", |text| {
-            let number = text.parse().ok().filter(|bytes| *bytes <= FILE_BYTES_MAX);
-            number.ok_or_else(|| format!("{text:?} is no length of a file"))
-        })?;
-        let hash = options.take("blake3", |text| {
-            blake3::Hash::from_hex(text).map_err(|_| "it is no hash of 64 hexadecimal digits".to_owned())
-        })?;
+        let (bytes, hash) = (options.take("bytes", length)?, options.take("blake3", hash)?);
+        let base = options.take("base", self::hash)?;
+        let along = (options.take("deltaBytes", length)?, options.take("deltaBlake3", self::hash)?);
+        let delta = match (base, along) {
+            (None, (None, None)) => None,
+            (Some(base), (Some(bytes), Some(hash))) => Some(Delta { base, bytes, hash }),
+            _ => return Err("data: base, deltaBytes and deltaBlake3 go together".to_owned()),
+        };
         let (mode, modified) = (options.take("mode", text)?, options.take("modified", text)?);
         let (mode, modified) = (mode.ok_or_else(|| missing("mode"))?, modified.ok_or_else(|| missing("modified"))?);
         let attributes = Attributes::read(&mode, &modified)
             .ok_or("data: mode is no octal number up to 777, or modified no time like 1795363200.000000000")?;
         let (bytes, hash) = (bytes.ok_or_else(|| missing("bytes"))?, hash.ok_or_else(|| missing("blake3"))?);
-        Ok(Self { path, name, bytes, hash, attributes, rate })
+        Ok(Self { path, name, bytes, hash, attributes, rate, delta })
     }
 }
 
@@ -162,6 +190,16 @@ fn name(name: &str) -> Result<String, String> {
         Ok(()) => Err("it has a slash".to_owned()),
         Err(why) => Err(why),
     }
+}
+
+/// The length of a file.
+fn length(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|bytes| *bytes <= FILE_BYTES_MAX);
+    number.ok_or_else(|| format!("{text:?} is no length of a file"))
+}
+
+fn hash(text: &str) -> Result<blake3::Hash, String> {
+    blake3::Hash::from_hex(text).map_err(|_| "it is no hash of 64 hexadecimal digits".to_owned())
 }
 
 /// Bytes a second; 0 makes no sense.

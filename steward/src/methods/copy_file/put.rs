@@ -14,10 +14,11 @@ use protocol::outcome::{Final, Stream};
 
 use super::super::context::Stop;
 use super::super::{Ending, MethodCtx, MethodError};
-use super::order::Put;
+use super::order::{Delta, Put};
 use crate::blobs::{Blobs, Fetching, Owner};
 use crate::clock::Clock;
 use crate::copies;
+use crate::copies::delta::Patch;
 use crate::copies::placing::Place;
 use crate::engine::little_room;
 use crate::results::{Came, Wanted};
@@ -82,7 +83,7 @@ impl Put {
         if blocking(move || put.is_there(&dir)).await? {
             return Ok(Some("it was there already"));
         }
-        let (blobs, bytes) = (ctx.blobs().clone(), self.bytes);
+        let (blobs, bytes) = (ctx.blobs().clone(), self.along().0);
         let file = blocking(move || room(blobs.dir(), bytes).and_then(|()| blobs.fetch_copy(ticket))).await?;
         let fetched = tokio::select! {
             fetched = self.fetch(ctx, file) => fetched?,
@@ -122,7 +123,7 @@ impl Put {
         let mut wanted = ctx.content().await.ok_or(Undone::Stopped(Stop::NodeStops))?;
         for _ in 0..TRIES {
             file = self.pieces(&mut wanted, file).await?;
-            let hash = *self.hash.as_bytes();
+            let hash = *self.along().1.as_bytes();
             let (back, is_whole) = blocking(move || file.seal(&hash).map(|is_whole| (file, is_whole))).await?;
             file = back;
             if is_whole {
@@ -132,17 +133,23 @@ impl Put {
         Err(io::Error::new(io::ErrorKind::InvalidData, "what came never had the hash that its sender has told").into())
     }
 
+    /// Length and hash of what goes along.
+    fn along(&self) -> (u64, blake3::Hash) {
+        self.delta.as_ref().map_or((self.bytes, self.hash), |delta| (delta.bytes, delta.hash))
+    }
+
     /// Asks for piece after piece until there are enough.
     async fn pieces(&self, wanted: &mut Wanted, mut file: Fetching) -> Result<Fetching, Undone> {
+        let total = self.along().0;
         let (mut most, begun, clock) = (ASK_BYTES_START, file.have(), Clock::start());
-        while file.have() < self.bytes {
+        while file.have() < total {
             if let Some(rate) = self.rate {
                 // Asked for when it may have come, and no more than a second's worth at once.
                 most = most.min(rate.max(1024));
                 let due = Duration::from_secs_f64((file.have() - begun) as f64 / rate as f64);
                 tokio::time::sleep(due.saturating_sub(clock.elapsed())).await;
             }
-            let (before, end) = (file.have(), (file.have() + most).min(self.bytes));
+            let (before, end) = (file.have(), (file.have() + most).min(total));
             wanted.ask(before, end - before).await;
             let asked = tokio::time::timeout(QUICK, std::future::pending::<()>());
             tokio::pin!(asked);
@@ -156,7 +163,7 @@ impl Put {
                             return Err(io::Error::new(io::ErrorKind::NotFound, said).into());
                         }
                         Some(Came::Part(part)) => {
-                            let left = usize::try_from(self.bytes.saturating_sub(part.offset)).unwrap_or(usize::MAX);
+                            let left = usize::try_from(total.saturating_sub(part.offset)).unwrap_or(usize::MAX);
                             let bytes = part.bytes.slice(..part.bytes.len().min(left));
                             file = blocking(move || append(&mut file, part.offset, &bytes).map(|()| file)).await?;
                             if file.have() >= end {
@@ -182,6 +189,9 @@ impl Put {
     /// Puts what is whole in its place.
     fn place(&self, dir: &Path, blobs: &Blobs, ticket: Ticket, id: MessageId) -> io::Result<()> {
         let place = self.target(dir)?;
+        if let Some(delta) = &self.delta {
+            return self.patch(&place, delta, blobs, ticket, id);
+        }
         if self.bytes == 0 {
             return place.begin(id)?.finish(&self.attributes);
         }
@@ -197,6 +207,30 @@ impl Put {
                 read => aside.append(buffer.get(..read).unwrap_or_default())?,
             }
         }
+    }
+
+    /// Makes the file of the version that is there and what came, and puts it in its place.
+    fn patch(&self, place: &Place, delta: &Delta, blobs: &Blobs, ticket: Ticket, id: MessageId) -> io::Result<()> {
+        let another =
+            || io::Error::new(io::ErrorKind::InvalidData, "the file there is another one by now; copy it again");
+        let mut base = place.present().ok_or_else(another)?;
+        if hash(&mut base)? != delta.base {
+            return Err(another());
+        }
+        room(&place.real_folder()?, self.bytes)?;
+        let mut came = blobs.open_whole(Owner::Copy(ticket), Stream::Stdout)?;
+        let (mut patch, mut aside) = (Patch::new(base, self.bytes), place.begin(id)?);
+        let mut buffer = vec![0; BLOCK_BYTES];
+        loop {
+            match came.read(&mut buffer)? {
+                0 => break,
+                read => patch.push(buffer.get(..read).unwrap_or_default(), &mut |bytes| aside.append(bytes))?,
+            }
+        }
+        if patch.hash() != self.hash {
+            return Err(another());
+        }
+        aside.finish(&self.attributes)
     }
 }
 
