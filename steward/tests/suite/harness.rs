@@ -53,6 +53,24 @@ impl Deref for Fleet {
     }
 }
 
+/// The dictionary with which short bodies are packed.
+const DICTIONARY: &[u8] = include_bytes!("../../src/broker/wire/pack/dictionary-1.zdict");
+
+/// A JSON body as it was before it was packed, with the dictionary or without it; none if it is no whole frame.
+pub(crate) fn try_unpacked(body: &[u8]) -> Option<Vec<u8>> {
+    if !body.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) {
+        return Some(body.to_vec());
+    }
+    let mut bytes = Vec::new();
+    let mut decoder = zstd::stream::read::Decoder::with_dictionary(body, DICTIONARY).unwrap();
+    std::io::Read::read_to_end(&mut decoder, &mut bytes).ok().map(|_| bytes)
+}
+
+/// The same for a body that is whole.
+pub(crate) fn unpacked(body: &[u8]) -> Vec<u8> {
+    try_unpacked(body).unwrap()
+}
+
 /// A test can't be done on this machine. It says so, and leaves a note for `scripts/test`, which counts it as skipped:
 /// the test runner itself knows passed and failed only.
 #[expect(clippy::print_stderr, reason = "whoever runs this test alone is to see it")]

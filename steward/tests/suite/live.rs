@@ -354,7 +354,8 @@ async fn no_more_is_on_its_way_than_a_mebibyte_that_nobody_has_confirmed() {
 /// The process of ship1 to which its commands were addressed.
 fn process_of(heard: &[Message]) -> Value {
     let commands = heard.iter().rfind(|message| message.subject.as_str() == "ship1.CommandACK.ShellCommand");
-    serde_json::from_slice::<Value>(&commands.unwrap().payload).unwrap()["toIncarnation"].clone()
+    serde_json::from_slice::<Value>(&crate::harness::unpacked(&commands.unwrap().payload)).unwrap()["toIncarnation"]
+        .clone()
 }
 
 /// A number in the headers of a message.

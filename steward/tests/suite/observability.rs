@@ -185,9 +185,7 @@ async fn a_hello_is_an_event_to_central_without_ack() {
     observer.flush().await.unwrap();
     let _ship1 = fleet.node("ship1");
     let hello = futures_util::StreamExt::next(&mut hellos).await.unwrap();
-    let is_packed = hello.headers.as_ref().is_some_and(|headers| headers.get("Steward-Encoding").is_some());
-    let text = if is_packed { zstd::decode_all(&*hello.payload).unwrap() } else { hello.payload.to_vec() };
-    let body: Value = serde_json::from_slice(&text).unwrap();
+    let body: Value = serde_json::from_slice(&crate::harness::unpacked(&hello.payload)).unwrap();
     assert_eq!((&body["method"], &body["commandOrEvent"]), (&"SayHello".into(), &"EventNACK".into()), "{body}");
     assert!(body.to_string().contains("ship1"), "{body}");
 }

@@ -140,7 +140,7 @@ async fn type_and_method_stand_in_the_subject_and_in_the_message() {
     assert_eq!(lanes(&central), Vec::<Value>::new(), "no process before the first message");
     central.send_and_wait(&shell("ship1", "true"));
     let message = seen.next().await.unwrap();
-    let body: Value = serde_json::from_slice(&message.payload).unwrap();
+    let body: Value = serde_json::from_slice(&crate::harness::unpacked(&message.payload)).unwrap();
     assert_eq!(body["commandOrEvent"], "CommandACK", "{body}");
     assert_eq!(body["method"], "ShellCommand", "{body}");
     assert_eq!(lanes(&central).len(), 1, "one process after it, without configuration");

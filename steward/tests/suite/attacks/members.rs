@@ -158,11 +158,7 @@ impl Member {
         let end = opened.windows(2).position(|two| two == b"\n\n").map_or(1, |at| at + 2);
         let (lines, body) = opened.split_at(if opened.starts_with(b"\n") { 1 } else { end });
         let lines = String::from_utf8(lines.to_vec()).unwrap();
-        let body = match lines.contains("Steward-Encoding: zstd") {
-            true => zstd::stream::decode_all(body).unwrap(),
-            false => body.to_vec(),
-        };
-        Some(lines + &String::from_utf8(body).unwrap())
+        Some(lines + &String::from_utf8(crate::harness::unpacked(body)).unwrap())
     }
 
     /// The public key for which others seal.
@@ -224,10 +220,5 @@ pub(crate) async fn replay(client: &Client, message: &Message) {
 
 /// The JSON of a body that was recorded.
 pub(crate) fn body(message: &Message) -> Value {
-    let packed = message.headers.as_ref().is_some_and(|headers| headers.get("Steward-Encoding").is_some());
-    let bytes = match packed {
-        true => zstd::stream::decode_all(&message.payload[..]).unwrap(),
-        false => message.payload.to_vec(),
-    };
-    serde_json::from_slice(&bytes).unwrap_or(Value::Null)
+    serde_json::from_slice(&crate::harness::unpacked(&message.payload)).unwrap_or(Value::Null)
 }

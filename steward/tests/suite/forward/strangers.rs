@@ -28,8 +28,7 @@ async fn recorded(tape: &mut async_nats::Subscriber) -> Vec<Message> {
 }
 
 fn unpacked(message: &Message) -> Vec<u8> {
-    let packed = message.headers.as_ref().is_some_and(|headers| headers.get("Steward-Encoding").is_some());
-    if packed { zstd::stream::decode_all(&message.payload[..]).unwrap() } else { message.payload.to_vec() }
+    crate::harness::unpacked(&message.payload)
 }
 
 fn is_readable(message: &Message) -> bool {

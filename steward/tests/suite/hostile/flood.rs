@@ -78,7 +78,7 @@ async fn incarnation(client: &Client, central: &Node<'_>, ship: &str) -> (String
     client.flush().await.unwrap();
     central.send_and_wait(&event(ship, "TextLogging", &["to be overheard"]));
     let message = messages.next().await.unwrap();
-    let body: Value = serde_json::from_slice(&message.payload).unwrap();
+    let body: Value = serde_json::from_slice(&crate::harness::unpacked(&message.payload)).unwrap();
     let text = |key: &str| body[key].as_str().unwrap().to_owned();
     (text("toIncarnation"), text("epoch"))
 }

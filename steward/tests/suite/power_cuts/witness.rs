@@ -120,7 +120,7 @@ fn published(stream: &Stream, tell: &mut impl FnMut(Moment, Fact)) {
         };
         let Some(payload) = stream.bytes.get(at..at + len) else { return };
         at += len + 2;
-        if let Some(body) = body(&payload[..head], &payload[head..]) {
+        if let Some(body) = body(&payload[head..]) {
             let moment = stream.moment(at);
             facts(words[1], &body).into_iter().for_each(|fact| tell(moment, fact));
         }
@@ -161,11 +161,8 @@ pub(super) fn taken(trace: &Trace, node: &str, file: &str) -> Vec<Taken> {
     all
 }
 
-fn body(head: &[u8], body: &[u8]) -> Option<Value> {
-    match String::from_utf8_lossy(head).contains("Steward-Encoding: zstd") {
-        true => serde_json::from_slice(&zstd::decode_all(body).ok()?).ok(),
-        false => serde_json::from_slice(body).ok(),
-    }
+fn body(body: &[u8]) -> Option<Value> {
+    serde_json::from_slice(&crate::harness::try_unpacked(body)?).ok()
 }
 
 fn facts(subject: &str, body: &Value) -> Vec<Fact> {
