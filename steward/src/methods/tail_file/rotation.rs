@@ -300,7 +300,8 @@ pub(super) fn open(follower: &mut Follower, index: usize, now: Duration) -> io::
     };
     let meta = file.metadata()?;
     let size = meta.len();
-    let is_same = size >= tracked.place.offset && (size == tracked.place.offset || tracked.print.is_of(file)?);
+    // Also where it is as long as it was read: it may have been emptied, and written anew up to just there.
+    let is_same = size >= tracked.place.offset && tracked.print.is_of(file)?;
     match is_same {
         true => {
             // While nothing of it is read, it has to be known since when.

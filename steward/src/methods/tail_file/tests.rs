@@ -294,6 +294,17 @@ fn a_million_lines_come_in_pieces_each_once() {
     assert!(lines.iter().enumerate().all(|(index, line)| *line == format!("line {} of many", index * 10 + 7)));
 }
 
+/// Emptied, and written anew up to the byte to which it had been read: its length says nothing.
+#[test]
+fn a_file_that_is_as_long_as_it_was_and_another_is_read() {
+    let mut rig = Rig::new("x.log", &["from=start"]);
+    rig.write("x.log", 37);
+    rig.pass(ROOM);
+    rig.copy_and_empty("x.log");
+    rig.write("x.log", 37);
+    assert_eq!(rig.finish().len(), 74);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Write(u32),
