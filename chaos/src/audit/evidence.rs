@@ -64,6 +64,15 @@ impl Evidence {
         self.message(order)?["state"].as_str()
     }
 
+    /// Whether an order is a script that never began, because there was no room for it on its receiver's disk: it says so.
+    pub(super) fn had_no_room(&self, world: &World<'_>, order: usize) -> bool {
+        let is_script = matches!(&world.orders[order].what, What::Command(command) if command.is_script);
+        let has_failed = self.message(order).is_some_and(|message| {
+            message["state"] == "failed" && message["exitCode"].is_null() && message["reason"].is_string()
+        });
+        is_script && has_failed && world.machines[world.orders[order].to].past.disk_trouble
+    }
+
     /// The processes that carried an order out on its receiver; for an event its lines, each with process 0.
     pub(super) fn runs(&self, world: &World<'_>, order: usize) -> Vec<u32> {
         let order = &world.orders[order];

@@ -17,7 +17,9 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audite
         let (What::Command(command), Some(message)) = (&order.what, evidence.message(number)) else { continue };
         let state = message["state"].as_str().unwrap_or_default();
         let is_whole = matches!(state, "done" | "failed" | "timed_out");
-        let Some(id) = message["id"].as_str().filter(|_| is_whole) else { continue };
+        let Some(id) = message["id"].as_str().filter(|_| is_whole && !evidence.had_no_room(world, number)) else {
+            continue;
+        };
         if message["truncated"] == true {
             let receiver = &world.machines[order.to].past;
             if receiver.store_lost() || receiver.twins > 0 {

@@ -45,6 +45,8 @@ pub(super) fn check(world: &World<'_>, evidence: &Evidence, audited: &mut Audite
             && !may_end_as(world, order, &state)
         {
             audited.excuse("open again at its sender, whose file system had lost what it had told as synced");
+        } else if evidence.had_no_room(world, number) {
+            audited.excuse("a script that failed because its receiver's disk had no room for it");
         } else if !may_end_as(world, order, &state) {
             audited.lost(format!("{what} ended as {state}: {}", message["reason"]));
         }
