@@ -6,6 +6,7 @@ mod files;
 use std::time::Duration;
 
 use protocol::name::NodeName;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::files::{Files, Shown};
 use super::exit::{self, Exit, UsageError};
@@ -95,6 +96,8 @@ The exit code is 130 after Ctrl-C, and 1 if the other node ends it: a rule refus
     fn run(self, context: Context) -> anyhow::Result<Exit> {
         let dir = context.dir()?;
         wait_for(async {
+            // From before anything is sent, so that Ctrl-C takes back whatever was.
+            let mut interrupt = signal(SignalKind::interrupt())?;
             let client = Client::new(&dir);
             let source = Source::Node(client.clone());
             let (id, mut files) = match &self.follow {
@@ -119,7 +122,7 @@ The exit code is 130 after Ctrl-C, and 1 if the other node ends it: a rule refus
                     (id, files)
                 }
             };
-            self.show(&client, &id, &mut files).await
+            self.show(&client, &id, &mut files, &mut interrupt).await
         })
     }
 }
@@ -165,11 +168,9 @@ impl Tail {
     }
 
     /// Shows lines until the message has ended, or somebody does not want any more.
-    async fn show(&self, client: &Client, id: &str, files: &mut Files) -> anyhow::Result<Exit> {
+    async fn show(&self, client: &Client, id: &str, files: &mut Files, interrupt: &mut Signal) -> anyhow::Result<Exit> {
         let mut output = Output::stdout();
         let mut shown = Shown::new(self.json);
-        let interrupt = tokio::signal::ctrl_c();
-        tokio::pin!(interrupt);
         let (mut looks, mut is_gone) = (0u32, false);
         loop {
             files.show(&mut shown, &mut output)?;
@@ -189,7 +190,7 @@ impl Tail {
             looks = looks.wrapping_add(1);
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
-                _ = &mut interrupt => return self.interrupted(client, id).await,
+                _ = interrupt.recv() => return self.interrupted(client, id).await,
             }
         }
     }
